@@ -1,0 +1,356 @@
+// Package located reads YAML strictly and reports every problem at once, each with file, line, column, what was found and
+// what would be right. It is the only package of the core that imports a library: nothing in the standard library
+// reads YAML (docs/adr/0003).
+package located
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/goccy/go-yaml/ast"
+	"github.com/goccy/go-yaml/parser"
+	"github.com/goccy/go-yaml/token"
+)
+
+// Problem is one thing wrong in a file. Line and Column count from 1; 0 means the file as a whole.
+type Problem struct {
+	File   string `json:"file"`
+	Line   int    `json:"line,omitempty"`
+	Column int    `json:"column,omitempty"`
+	Field  string `json:"field,omitempty"` // "targets[0].limit"
+	Text   string `json:"text"`            // what was found and what would be right
+}
+
+// String returns "file:line:column: field: text".
+func (p Problem) String() string {
+	s := p.File
+	if p.Line > 0 {
+		s += fmt.Sprintf(":%d:%d", p.Line, p.Column)
+	}
+	if p.Field != "" {
+		s += ": " + p.Field
+	}
+	return s + ": " + p.Text
+}
+
+// Problems is all that is wrong in a file, in the order of the file. It is an error when it is not empty.
+type Problems []Problem
+
+// Error returns one line per problem.
+func (ps Problems) Error() string {
+	lines := make([]string, len(ps))
+	for i, p := range ps {
+		lines[i] = p.String()
+	}
+	return strings.Join(lines, "\n")
+}
+
+// report collects problems for all nodes of one file.
+type report struct {
+	file     string
+	problems Problems
+}
+
+// Node is a value in the file. Its readers report what is wrong and return a zero value, so that reading goes on.
+type Node struct {
+	report *report
+	node   ast.Node
+	at     token.Position
+	field  string
+}
+
+// Parse reads one YAML document. Problems of the syntax come back at once; those of the content through Problems at the end.
+func Parse(file string, text []byte) (Node, Problems) {
+	r := &report{file: file}
+	f, err := parser.ParseBytes(text, 0)
+	if err != nil {
+		return Node{}, Problems{syntaxProblem(file, err)}
+	}
+	var docs []ast.Node
+	for _, d := range f.Docs {
+		if d.Body != nil && d.Body.Type() != ast.CommentType {
+			docs = append(docs, d.Body)
+		}
+	}
+	switch len(docs) {
+	case 0:
+		return Node{}, Problems{{File: file, Text: "the file is empty"}}
+	case 1:
+		return Node{report: r, node: docs[0], at: position(docs[0])}, nil
+	default:
+		at := position(docs[1])
+		return Node{}, Problems{{File: file, Line: at.Line, Column: at.Column, Text: "a second document begins here: want one per file"}}
+	}
+}
+
+// syntaxProblem takes the position out of the parser's error, which prints as "[line:column] message".
+func syntaxProblem(file string, err error) Problem {
+	text, _, _ := strings.Cut(err.Error(), "\n")
+	p := Problem{File: file, Text: text}
+	if rest, ok := strings.CutPrefix(text, "["); ok {
+		if pos, message, ok := strings.Cut(rest, "] "); ok {
+			line, column, _ := strings.Cut(pos, ":")
+			p.Line, _ = strconv.Atoi(line)
+			p.Column, _ = strconv.Atoi(column)
+			p.Text = message
+		}
+	}
+	return p
+}
+
+func position(n ast.Node) token.Position {
+	if t := n.GetToken(); t != nil && t.Position != nil {
+		return *t.Position
+	}
+	return token.Position{}
+}
+
+// Problems returns what was reported so far for the whole file, in the order of the file.
+func (n Node) Problems() Problems {
+	if n.report == nil {
+		return nil
+	}
+	slices.SortStableFunc(n.report.problems, func(a, b Problem) int {
+		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
+	})
+	return n.report.problems
+}
+
+// Reportf adds a problem at this node.
+func (n Node) Reportf(format string, args ...any) {
+	if n.report == nil {
+		return
+	}
+	n.report.problems = append(n.report.problems, Problem{
+		File: n.report.file, Line: n.at.Line, Column: n.at.Column, Field: n.field, Text: fmt.Sprintf(format, args...),
+	})
+}
+
+// Present reports whether the file has a value here (null counts as none).
+func (n Node) Present() bool { return n.node != nil && n.node.Type() != ast.NullType }
+
+// Field returns the node's path in the file, "targets[0].limit".
+func (n Node) Field() string { return n.field }
+
+// Map is a mapping whose keys are all known.
+type Map struct {
+	self   Node
+	values map[string]Node
+}
+
+// Map reads a mapping with the given keys; an unknown key or a key that stands twice is a problem.
+func (n Node) Map(keys ...string) Map {
+	m := Map{self: n, values: map[string]Node{}}
+	if !n.Present() {
+		return m
+	}
+	var pairs []*ast.MappingValueNode
+	switch v := n.node.(type) {
+	case *ast.MappingNode:
+		pairs = v.Values
+	case *ast.MappingValueNode:
+		pairs = []*ast.MappingValueNode{v}
+	default:
+		n.Reportf("found %s, want a mapping with %s", describe(n.node), strings.Join(keys, ", "))
+		return m
+	}
+	for _, pair := range pairs {
+		m.add(pair, keys)
+	}
+	return m
+}
+
+func (m Map) add(pair *ast.MappingValueNode, keys []string) {
+	key := pair.Key.GetToken().Value
+	child := Node{report: m.self.report, node: pair.Value, at: position(pair.Value), field: join(m.self.field, key)}
+	atKey := child
+	atKey.at = position(pair.Key)
+	switch _, twice := m.values[key]; {
+	case !slices.Contains(keys, key):
+		atKey.Reportf("unknown field%s; known here: %s", suggest(key, keys), strings.Join(keys, ", "))
+	case twice:
+		atKey.Reportf("the field stands twice")
+	default:
+		if child.node.Type() == ast.NullType {
+			child.at = atKey.at
+		}
+		m.values[key] = child
+	}
+}
+
+// Get returns the value of an optional key; Present is false where it is missing.
+func (m Map) Get(key string) Node {
+	if n, ok := m.values[key]; ok {
+		return n
+	}
+	return Node{report: m.self.report, at: m.self.at, field: join(m.self.field, key)}
+}
+
+// Need returns the value of a key that must be there; want says what would be right.
+func (m Map) Need(key, want string) Node {
+	n := m.Get(key)
+	if !n.Present() && m.self.Present() {
+		n.Reportf("missing: want %s", want)
+	}
+	return n
+}
+
+// List returns the elements of a sequence; a missing value has none.
+func (n Node) List() []Node {
+	if !n.Present() {
+		return nil
+	}
+	seq, ok := n.node.(*ast.SequenceNode)
+	if !ok {
+		n.Reportf("found %s, want a list", describe(n.node))
+		return nil
+	}
+	out := make([]Node, len(seq.Values))
+	for i, v := range seq.Values {
+		out[i] = Node{report: n.report, node: v, at: position(v), field: n.field + "[" + strconv.Itoa(i) + "]"}
+	}
+	return out
+}
+
+// Text returns a scalar as it stands in the file; want says what would be right.
+func (n Node) Text(want string) (string, bool) {
+	if !n.Present() {
+		return "", false
+	}
+	switch v := n.node.(type) {
+	case *ast.StringNode:
+		return v.Value, true
+	case *ast.LiteralNode:
+		return v.Value.Value, true
+	case *ast.IntegerNode, *ast.FloatNode, *ast.BoolNode:
+		return v.GetToken().Value, true
+	default:
+		n.Reportf("found %s, want %s", describe(n.node), want)
+		return "", false
+	}
+}
+
+// Value reads a scalar with parse; parse's error is the problem's text.
+func Value[T any](n Node, want string, parse func(string) (T, error)) (T, bool) {
+	var zero T
+	text, ok := n.Text(want)
+	if !ok {
+		return zero, false
+	}
+	v, err := parse(text)
+	if err != nil {
+		n.Reportf("%s: want %s", err, want)
+		return zero, false
+	}
+	return v, true
+}
+
+// Or reads an optional scalar: otherwise where the value is missing or wrong.
+func Or[T any](n Node, otherwise T, want string, parse func(string) (T, error)) T {
+	if v, ok := Value(n, want, parse); ok {
+		return v
+	}
+	return otherwise
+}
+
+// Int parses a whole number between low and high.
+func Int(low, high int) func(string) (int, error) {
+	return func(s string) (int, error) {
+		v, err := strconv.Atoi(strings.ReplaceAll(s, "_", ""))
+		if err != nil || v < low || v > high {
+			return 0, fmt.Errorf("found %q", s)
+		}
+		return v, nil
+	}
+}
+
+// Duration parses a Go duration such as 30s between low and high.
+func Duration(low, high time.Duration) func(string) (time.Duration, error) {
+	return func(s string) (time.Duration, error) {
+		v, err := time.ParseDuration(s)
+		if err != nil || v < low || v > high {
+			return 0, fmt.Errorf("found %q", s)
+		}
+		return v, nil
+	}
+}
+
+// Bool parses true or false.
+func Bool(s string) (bool, error) {
+	switch s {
+	case "true":
+		return true, nil
+	case "false":
+		return false, nil
+	}
+	return false, fmt.Errorf("found %q", s)
+}
+
+// OneOf parses one of a set of words.
+func OneOf(words ...string) func(string) (string, error) {
+	return func(s string) (string, error) {
+		if slices.Contains(words, s) {
+			return s, nil
+		}
+		return "", fmt.Errorf("found %q%s", s, suggest(s, words))
+	}
+}
+
+func join(path, key string) string {
+	if path == "" {
+		return key
+	}
+	return path + "." + key
+}
+
+func describe(n ast.Node) string {
+	switch n.Type() {
+	case ast.MappingType, ast.MappingValueType:
+		return "a mapping"
+	case ast.SequenceType:
+		return "a list"
+	case ast.NullType:
+		return "nothing"
+	default:
+		return strconv.Quote(n.GetToken().Value)
+	}
+}
+
+// suggest names the known word that word was probably meant to be.
+func suggest(word string, known []string) string {
+	best, distance := "", 3
+	for _, k := range known {
+		if d := editDistance(strings.ToLower(word), strings.ToLower(k)); d < distance {
+			best, distance = k, d
+		}
+	}
+	if best == "" {
+		return ""
+	}
+	return fmt.Sprintf(" (did you mean %s?)", best)
+}
+
+// editDistance is Levenshtein's, over bytes.
+func editDistance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		previous := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			replace := previous
+			if a[i] != b[j] {
+				replace++
+			}
+			previous = row[j+1]
+			row[j+1] = min(replace, row[j]+1, row[j+1]+1)
+		}
+	}
+	return row[len(b)]
+}

@@ -1,0 +1,89 @@
+package route
+
+import (
+	"fmt"
+	"net/netip"
+	"strconv"
+	"strings"
+)
+
+// Match is one line of a prefix list, with the meaning that FRR and Cisco IOS give it: without ge and le it matches the
+// prefix exactly, with them every more specific prefix whose length lies between.
+type Match struct {
+	Prefix netip.Prefix
+	Min    int // shortest length that matches
+	Max    int // longest length that matches
+}
+
+// ParseMatch reads "10.0.0.0/8", "10.0.0.0/8 le 24", "10.0.0.0/8 ge 16" or "10.0.0.0/8 ge 16 le 24".
+func ParseMatch(s string) (Match, error) {
+	words := strings.Fields(s)
+	if len(words) == 0 {
+		return Match{}, fmt.Errorf("empty prefix match: write for example 10.0.0.0/8 le 24")
+	}
+	p, err := Parse(words[0])
+	if err != nil {
+		return Match{}, err
+	}
+	m := Match{Prefix: p, Min: p.Bits(), Max: p.Bits()}
+	if len(words)%2 == 0 {
+		return Match{}, fmt.Errorf("%q: after the prefix come pairs such as ge 16 or le 24", s)
+	}
+	for i := 1; i < len(words); i += 2 {
+		if m, err = m.bound(words[i], words[i+1]); err != nil {
+			return Match{}, fmt.Errorf("%q: %w", s, err)
+		}
+	}
+	if m.Min > m.Max {
+		return Match{}, fmt.Errorf("%q matches nothing: ge %d is above le %d", s, m.Min, m.Max)
+	}
+	return m, nil
+}
+
+// bound applies one "ge N" or "le N". A lone ge opens the range up to the longest length, as in FRR.
+func (m Match) bound(word, number string) (Match, error) {
+	n, err := strconv.Atoi(number)
+	longest := m.Prefix.Addr().BitLen()
+	if err != nil || n < m.Prefix.Bits() || n > longest {
+		return m, fmt.Errorf("%s %s: want a length from %d to %d", word, number, m.Prefix.Bits(), longest)
+	}
+	switch word {
+	case "ge":
+		m.Min = n
+		if m.Max == m.Prefix.Bits() {
+			m.Max = longest
+		}
+	case "le":
+		m.Max = n
+	default:
+		return m, fmt.Errorf("%q is neither ge nor le", word)
+	}
+	return m, nil
+}
+
+// Matches reports whether p is matched.
+func (m Match) Matches(p netip.Prefix) bool {
+	return p.Bits() >= m.Min && p.Bits() <= m.Max && m.Prefix.Contains(p.Addr()) && p.Addr().BitLen() == m.Prefix.Addr().BitLen()
+}
+
+// String returns the form that ParseMatch reads.
+func (m Match) String() string {
+	s := m.Prefix.String()
+	if m.Min != m.Prefix.Bits() {
+		s += " ge " + strconv.Itoa(m.Min)
+	}
+	if m.Max != m.Prefix.Bits() {
+		s += " le " + strconv.Itoa(m.Max)
+	}
+	return s
+}
+
+// AnyMatches reports whether one of the list matches p.
+func AnyMatches(list []Match, p netip.Prefix) bool {
+	for _, m := range list {
+		if m.Matches(p) {
+			return true
+		}
+	}
+	return false
+}
