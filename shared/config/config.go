@@ -1,0 +1,124 @@
+// Package config is the domain file: the NVAs and targets that share a policy.
+package config
+
+import (
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/pointsman/pointsman/shared/route"
+)
+
+// Domain is one domain file, valid and with defaults filled in.
+type Domain struct {
+	Name    string
+	Policy  Policy
+	Guards  Guards
+	NVAs    []NVA    // in the order of the file
+	Targets []Target // in the order of the file
+}
+
+// Policy decides which NVA carries a prefix and when a change is written.
+type Policy struct {
+	Silence         Silence
+	HoldDown        time.Duration // how long an NVA must be up before it takes prefixes back from one that works
+	RouteNamePrefix string        // half of the proof that a route is managed; the other half is the target's document
+	WritePrice      float64       // the accumulated staleness, in weighted prefix-seconds, that is worth a write
+	WriteCap        time.Duration // no change waits longer than this for company
+}
+
+// Silence says what it means that an agent is no longer heard while nobody can confirm that its NVA is dead.
+type Silence uint8
+
+// The meanings of silence. Whatever is chosen, nothing moves when every NVA is silent.
+const (
+	SilenceDown Silence = iota + 1 // treat the NVA as dead: move its prefixes to others that announce them
+	SilenceHold                    // treat it as control lost: keep forwarding, show it
+)
+
+// String returns the word of the domain file.
+func (s Silence) String() string {
+	if s == SilenceHold {
+		return "hold"
+	}
+	return "down"
+}
+
+// Guards stop plans that are more likely a mistake than news.
+type Guards struct {
+	// MaxRemovedShare is the largest share, 0 to 1, of a target's managed routes that one plan may withdraw. Plans that withdraw
+	// fewer than MinRemoved routes are never stopped by it.
+	MaxRemovedShare float64
+	MinRemoved      int
+}
+
+// NVA is one appliance and what it may announce.
+type NVA struct {
+	Name        string
+	NextHops    []netip.Addr // at most one per family
+	Preference  int          // higher wins, as BGP local preference
+	Allow       []route.Match
+	MaxPrefixes int
+}
+
+// NextHop returns the address that carries prefixes of p's family; invalid where the NVA has none.
+func (n NVA) NextHop(p netip.Prefix) netip.Addr {
+	for _, a := range n.NextHops {
+		if a.BitLen() == p.Addr().BitLen() {
+			return a
+		}
+	}
+	return netip.Addr{}
+}
+
+// Target is an Azure route table that Pointsman keeps.
+type Target struct {
+	Name       string
+	RouteTable string        // ARM resource id
+	NVAs       []string      // who may be a next hop in it; all NVAs of the domain unless the file names some
+	Prefixes   []route.Match // which prefixes belong in it; empty: all
+	Limit      int           // routes the table may hold, unmanaged ones included
+}
+
+// Wants reports whether p belongs in the target.
+func (t Target) Wants(p netip.Prefix) bool {
+	return len(t.Prefixes) == 0 || route.AnyMatches(t.Prefixes, p)
+}
+
+// Fed reports whether the NVA may be a next hop in the target.
+func (t Target) Fed(nva string) bool { return slices.Contains(t.NVAs, nva) }
+
+// NVA returns the NVA of that name.
+func (d *Domain) NVA(name string) (NVA, bool) {
+	i := slices.IndexFunc(d.NVAs, func(n NVA) bool { return n.Name == name })
+	if i < 0 {
+		return NVA{}, false
+	}
+	return d.NVAs[i], true
+}
+
+// Target returns the target of that name.
+func (d *Domain) Target(name string) (Target, bool) {
+	i := slices.IndexFunc(d.Targets, func(t Target) bool { return t.Name == name })
+	if i < 0 {
+		return Target{}, false
+	}
+	return d.Targets[i], true
+}
+
+// FedBy returns the targets in which the NVA may be a next hop, in the order of the file.
+func (d *Domain) FedBy(nva string) []Target {
+	var out []Target
+	for _, t := range d.Targets {
+		if t.Fed(nva) {
+			out = append(out, t)
+		}
+	}
+	return out
+}
+
+// SameTable reports whether two ARM resource ids name one object: ARM compares them without case.
+func SameTable(a, b string) bool {
+	return strings.EqualFold(strings.Trim(a, "/"), strings.Trim(b, "/"))
+}

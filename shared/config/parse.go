@@ -1,0 +1,267 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/pointsman/pointsman/shared/event"
+	"github.com/pointsman/pointsman/shared/located"
+	"github.com/pointsman/pointsman/shared/route"
+)
+
+// The defaults. The limit is what Azure gives a route table since May 2026; older regions had 400 and 600.
+const (
+	DefaultLimit           = 1000
+	DefaultPreference      = 100
+	DefaultMaxPrefixes     = 1000
+	DefaultHoldDown        = 30 * time.Second
+	DefaultRouteNamePrefix = "pointsman-"
+	DefaultWritePrice      = 5
+	DefaultWriteCap        = 30 * time.Second
+	DefaultMaxRemovedShare = 0.5
+	DefaultMinRemoved      = 10
+)
+
+// Parse reads a domain file. Either the domain is returned or all that is wrong with the file; never both.
+func Parse(file string, text []byte) (*Domain, located.Problems) {
+	root, problems := located.Parse(file, text)
+	if len(problems) > 0 {
+		return nil, problems
+	}
+	d := domain(root.Map("domain", "policy", "guards", "nvas", "targets"))
+	if problems = root.Problems(); len(problems) > 0 {
+		return nil, problems
+	}
+	return d, nil
+}
+
+func domain(m located.Map) *Domain {
+	d := &Domain{Policy: policy(m.Need("policy", "a mapping with at least silence")), Guards: guards(m.Get("guards"))}
+	d.Name, _ = name(m.Need("domain", wantName))
+	d.NVAs = nvas(m.Need("nvas", "a list of NVAs"))
+	d.Targets = targets(m.Need("targets", "a list of targets"), d)
+	return d
+}
+
+func policy(n located.Node) Policy {
+	m := n.Map("silence", "holdDown", "routeNamePrefix", "writePrice", "writeCap")
+	p := Policy{
+		HoldDown:        located.Or(m.Get("holdDown"), DefaultHoldDown, "a duration from 0s to 24h", located.Duration(0, 24*time.Hour)),
+		RouteNamePrefix: located.Or(m.Get("routeNamePrefix"), DefaultRouteNamePrefix, "2 to 30 of letters, digits, _ . - that begin with a letter or digit and end with -", parseRouteNamePrefix),
+		WritePrice:      located.Or(m.Get("writePrice"), DefaultWritePrice, "weighted prefix-seconds from 0 to 10000", number(0, 10000)),
+		WriteCap:        located.Or(m.Get("writeCap"), DefaultWriteCap, "a duration from 0s to 10m", located.Duration(0, 10*time.Minute)),
+	}
+	silence := m.Need("silence", "down (an NVA that is not heard is dead) or hold (it goes on forwarding)")
+	p.Silence = located.Or(silence, 0, "down or hold", parseSilence)
+	return p
+}
+
+func guards(n located.Node) Guards {
+	m := n.Map("maxRemoved", "minRemoved")
+	return Guards{
+		MaxRemovedShare: located.Or(m.Get("maxRemoved"), DefaultMaxRemovedShare, "a share such as 50%", parseShare),
+		MinRemoved:      located.Or(m.Get("minRemoved"), DefaultMinRemoved, "a number of routes from 1 to 100000", located.Int(1, 100000)),
+	}
+}
+
+func nvas(n located.Node) []NVA {
+	var out []NVA
+	names, hops := map[string]bool{}, map[netip.Addr]string{}
+	items := n.List()
+	if n.Present() && len(items) == 0 {
+		n.Reportf("the list is empty: want at least one NVA")
+	}
+	for _, item := range items {
+		m := item.Map("name", "nextHops", "preference", "allow", "maxPrefixes")
+		v := NVA{
+			Preference:  located.Or(m.Get("preference"), DefaultPreference, "a number from 0 to 1000000, higher wins", located.Int(0, 1000000)),
+			MaxPrefixes: located.Or(m.Get("maxPrefixes"), DefaultMaxPrefixes, "a number of prefixes from 1 to 100000", located.Int(1, 100000)),
+			NextHops:    nextHops(m.Need("nextHops", "a list of addresses, one per family"), hops),
+			Allow:       matches(m.Need("allow", "a list of the prefixes that it may announce, such as 10.0.0.0/8 le 24")),
+		}
+		v.Name, _ = uniqueName(m.Need("name", wantName), names)
+		for _, a := range v.NextHops {
+			hops[a] = v.Name
+		}
+		out = append(out, v)
+	}
+	return out
+}
+
+func nextHops(n located.Node, taken map[netip.Addr]string) []netip.Addr {
+	var out []netip.Addr
+	family := map[int]bool{}
+	items := n.List()
+	if n.Present() && len(items) == 0 {
+		n.Reportf("the list is empty: want the NVA's address in the VNet")
+	}
+	for _, item := range items {
+		a, ok := located.Value(item, "the NVA's address in the VNet, such as 10.0.0.4", parseNextHop)
+		switch owner, used := taken[a]; {
+		case !ok:
+		case used:
+			item.Reportf("%s is already the next hop of %s", a, owner)
+		case family[a.BitLen()]:
+			item.Reportf("%s is a second address of its family: want one per family", a)
+		default:
+			family[a.BitLen()] = true
+			out = append(out, a)
+		}
+	}
+	return out
+}
+
+func targets(n located.Node, d *Domain) []Target {
+	var out []Target
+	names := map[string]bool{}
+	items := n.List()
+	if n.Present() && len(items) == 0 {
+		n.Reportf("the list is empty: want at least one target")
+	}
+	for _, item := range items {
+		m := item.Map("name", "routeTable", "nvas", "prefixes", "limit")
+		t := Target{
+			NVAs:     members(m.Get("nvas"), d),
+			Prefixes: matches(m.Get("prefixes")),
+			Limit:    located.Or(m.Get("limit"), DefaultLimit, "a number of routes from 1 to 100000", located.Int(1, 100000)),
+		}
+		t.Name, _ = uniqueName(m.Need("name", wantName), names)
+		table := m.Need("routeTable", wantTable)
+		t.RouteTable, _ = located.Value(table, wantTable, parseTableID)
+		for _, other := range out {
+			if t.RouteTable != "" && SameTable(other.RouteTable, t.RouteTable) {
+				table.Reportf("the table is already kept by target %s: want one target per table", other.Name)
+			}
+		}
+		out = append(out, t)
+	}
+	return out
+}
+
+// members reads the NVAs of a target: all of the domain where none are named.
+func members(n located.Node, d *Domain) []string {
+	var out []string
+	if !n.Present() {
+		for _, v := range d.NVAs {
+			out = append(out, v.Name)
+		}
+		return out
+	}
+	for _, item := range n.List() {
+		s, ok := item.Text("the name of an NVA of this file")
+		if _, known := d.NVA(s); ok && !known {
+			item.Reportf("%q is not an NVA of this file", s)
+			continue
+		}
+		out = append(out, s)
+	}
+	return out
+}
+
+func matches(n located.Node) []route.Match {
+	var out []route.Match
+	for _, item := range n.List() {
+		if m, ok := located.Value(item, "a prefix list line such as 10.0.0.0/8 le 24", route.ParseMatch); ok {
+			out = append(out, m)
+		}
+	}
+	return out
+}
+
+const (
+	wantName  = "1 to 40 of a-z, 0-9 and -"
+	wantTable = "/subscriptions/…/resourceGroups/…/providers/Microsoft.Network/routeTables/…"
+)
+
+func name(n located.Node) (string, bool) {
+	return located.Value(n, wantName, func(s string) (string, error) {
+		if !event.ValidName(s) {
+			return "", fmt.Errorf("found %q", s)
+		}
+		return s, nil
+	})
+}
+
+func uniqueName(n located.Node, taken map[string]bool) (string, bool) {
+	s, ok := name(n)
+	if ok && taken[s] {
+		n.Reportf("the name %s stands twice", s)
+		return s, false
+	}
+	taken[s] = true
+	return s, ok
+}
+
+func parseSilence(s string) (Silence, error) {
+	switch s {
+	case "down":
+		return SilenceDown, nil
+	case "hold":
+		return SilenceHold, nil
+	}
+	return 0, fmt.Errorf("found %q", s)
+}
+
+func parseShare(s string) (float64, error) {
+	v, err := strconv.ParseFloat(strings.TrimSuffix(s, "%"), 64)
+	if err != nil || !strings.HasSuffix(s, "%") || v < 0 || v > 100 {
+		return 0, fmt.Errorf("found %q", s)
+	}
+	return v / 100, nil
+}
+
+func number(low, high float64) func(string) (float64, error) {
+	return func(s string) (float64, error) {
+		v, err := strconv.ParseFloat(s, 64)
+		if err != nil || v < low || v > high {
+			return 0, fmt.Errorf("found %q", s)
+		}
+		return v, nil
+	}
+}
+
+// parseNextHop refuses what Azure cannot send a packet to.
+func parseNextHop(s string) (netip.Addr, error) {
+	a, err := netip.ParseAddr(s)
+	switch {
+	case err != nil:
+		return netip.Addr{}, fmt.Errorf("found %q", s)
+	case a.Zone() != "" || a.IsUnspecified() || a.IsLoopback() || a.IsMulticast() || a.IsLinkLocalUnicast():
+		return netip.Addr{}, fmt.Errorf("%s cannot be a next hop", s)
+	}
+	return a.Unmap(), nil
+}
+
+// parseRouteNamePrefix keeps the whole name, prefix and address, within Azure's 80 characters.
+func parseRouteNamePrefix(s string) (string, error) {
+	if len(s) < 2 || len(s) > 30 || !strings.HasSuffix(s, "-") {
+		return "", fmt.Errorf("found %q", s)
+	}
+	for i, r := range s {
+		alnum := r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9'
+		if !alnum && (i == 0 || !strings.ContainsRune("_.-", r)) {
+			return "", fmt.Errorf("found %q", s)
+		}
+	}
+	return s, nil
+}
+
+func parseTableID(s string) (string, error) {
+	parts := strings.Split(s, "/")
+	if len(parts) != 9 {
+		return "", fmt.Errorf("found %q", s)
+	}
+	for i, want := range []string{"", "subscriptions", "", "resourceGroups", "", "providers", "Microsoft.Network", "routeTables", ""} {
+		if want != "" && !strings.EqualFold(parts[i], want) {
+			return "", fmt.Errorf("found %q where %q belongs", parts[i], want)
+		}
+		if i > 0 && parts[i] == "" {
+			return "", errors.New("a part of the id is empty")
+		}
+	}
+	return s, nil
+}

@@ -1,0 +1,327 @@
+// Package state holds the two documents that Pointsman keeps: what an NVA announces, and what is known of a target.
+//
+// The NVA's document is a join-semilattice keyed by (epoch, seq): merging is commutative, associative and idempotent, so events
+// may come in any order and any number of times.
+//
+//	          floor                                        claim
+//	            │  facts, each with the version that set it  │
+//	────────────┼───●────●──────○───────●───────────●────────┼──▶ (epoch, seq)
+//	  dropped   │       announced   ○ tombstone: a withdrawal that an older announcement may still try to undo
+//
+// A complete snapshot at version V raises the floor to V: what is older and was not in it is gone, tombstones below are no longer
+// needed. An incomplete one raises nothing, so half a snapshot withdraws nothing, and an old epoch's routes stay until the new
+// epoch's first snapshot is complete (as in BGP graceful restart, RFC 4724).
+package state
+
+import (
+	"cmp"
+	"maps"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/pointsman/pointsman/shared/event"
+	"github.com/pointsman/pointsman/shared/fault"
+	"github.com/pointsman/pointsman/shared/route"
+)
+
+// Fact is the newest that is known of one prefix.
+type Fact struct {
+	Version   event.Version
+	Attrs     route.Attrs
+	Withdrawn bool // a tombstone
+}
+
+// Beat numbers one arming of an agent's dead-man switch.
+type Beat struct {
+	Epoch uint64 `json:"epoch"`
+	Beat  uint64 `json:"beat"`
+}
+
+// Compare orders beats: by epoch, then by number.
+func (b Beat) Compare(c Beat) int {
+	return cmp.Or(cmp.Compare(b.Epoch, c.Epoch), cmp.Compare(b.Beat, c.Beat))
+}
+
+// Notice is the newest draining, goodbye or alive of an NVA.
+type Notice struct {
+	Kind    event.Kind // Draining, Goodbye or Alive; 0: none
+	Version event.Version
+	Reason  string
+}
+
+// Span is a closed range of sequence numbers.
+type Span struct{ First, Last uint64 }
+
+// Clone records that a second agent runs with the name and epoch of the first.
+type Clone struct {
+	Boot  string `json:"boot"`
+	Epoch uint64 `json:"epoch"`
+}
+
+// NVA is what one NVA announces, and whether its agent is heard.
+type NVA struct {
+	Domain, Name string
+	Revision     uint64 // +1 with every change that can matter to a target
+	Outbox       bool   // wakes for Revision are still to be sent
+
+	Floor   event.Version
+	Facts   map[netip.Prefix]Fact
+	Partial map[event.Version]Chunks // incomplete snapshots above the floor
+	Seen    []Span                   // sequence numbers of Epoch that were merged, ascending, disjoint
+	Epoch   uint64                   // the highest epoch heard of
+	Boot    string                   // the agent process that owns Epoch
+	Clone   *Clone                   // a second process that claimed the same epoch; refused
+
+	Claim    event.Version // the newest event
+	Digest   route.Digest  // its digest: what the RIB should be once everything up to Claim is merged
+	Alive    Beat          // the highest beat that any event but Expired carried
+	Expired  Beat          // the highest beat whose switch fired
+	Notice   Notice
+	LastSeen time.Time // when the broker accepted the newest event of a living agent
+	Since    time.Time // when Silent or Draining last became what it is, the broker's clock
+}
+
+// Chunks says which parts of a snapshot are in.
+type Chunks struct {
+	Count int
+	Got   []bool
+}
+
+// NewNVA returns the document of an NVA that was never heard.
+func NewNVA(domain, name string) *NVA {
+	return &NVA{Domain: domain, Name: name, Facts: map[netip.Prefix]Fact{}, Partial: map[event.Version]Chunks{}}
+}
+
+// MaxFacts bounds a document: a stolen or broken agent must not fill the store.
+const MaxFacts = 250_000
+
+// Heard reports whether any event was merged.
+func (n *NVA) Heard() bool { return n.Epoch > 0 }
+
+// Silent reports whether the dead-man switch has fired and nothing was heard since.
+func (n *NVA) Silent() bool { return n.Expired.Compare(n.Alive) >= 0 && n.Expired.Epoch > 0 }
+
+// Draining reports whether the NVA asked to carry nothing. A later epoch, or an alive after it, ends that.
+func (n *NVA) Draining() bool {
+	return n.Notice.Kind == event.Draining && n.Notice.Version.Epoch == n.Epoch
+}
+
+// Restarting reports whether the agent said that it will be back.
+func (n *NVA) Restarting() bool {
+	return n.Notice.Kind == event.Goodbye && n.Notice.Version.Epoch == n.Epoch
+}
+
+// Announces returns the attributes of p, if the NVA announces it.
+func (n *NVA) Announces(p netip.Prefix) (route.Attrs, bool) {
+	f, ok := n.Facts[p]
+	return f.Attrs, ok && !f.Withdrawn
+}
+
+// RIB returns what the NVA announces, in the order of route.Compare.
+func (n *NVA) RIB() []route.Entry {
+	out := make([]route.Entry, 0, len(n.Facts))
+	for p, f := range n.Facts {
+		if !f.Withdrawn {
+			out = append(out, route.Entry{Prefix: p, Attrs: f.Attrs})
+		}
+	}
+	slices.SortFunc(out, func(a, b route.Entry) int { return route.Compare(a.Prefix, b.Prefix) })
+	return out
+}
+
+// Merge takes one event in. at is when the broker accepted it. It reports whether the document changed; Revision says whether
+// the change can matter to a target. An error is Poison and leaves the document as it was, but for Clone.
+func (n *NVA) Merge(e event.Event, at time.Time) (changed bool, err error) {
+	if n.cloned(e) {
+		known := n.Clone != nil && *n.Clone == Clone{e.Boot, e.Version.Epoch}
+		n.Clone = &Clone{e.Boot, e.Version.Epoch}
+		return !known, fault.New(fault.Poison, "event %s comes from a second agent (boot %s; epoch %d belongs to boot %s)", e.ID(), e.Boot, e.Version.Epoch, n.Boot).
+			WithAdvice("two machines run with the name %s: a cloned VM needs its own nva name and an empty state directory", n.Name)
+	}
+	if len(n.Facts)+len(e.Announce)+len(e.Withdraw) > MaxFacts {
+		return false, fault.New(fault.Poison, "event %s would let the document of %s grow above %d prefixes", e.ID(), n.Name, MaxFacts)
+	}
+	before := n.liveness()
+	routes, known := n.mergeRoutes(e)
+	heard := n.mergeLiveness(e, at)
+	moved := n.liveness() != before
+	if moved {
+		n.Since = at
+	}
+	if routes || moved {
+		n.Revision++
+	}
+	return routes || moved || !known || heard, nil
+}
+
+// liveness is what of the agent's state a target's routes depend on.
+func (n *NVA) liveness() [3]bool { return [3]bool{n.Heard(), n.Silent(), n.Draining()} }
+
+// cloned reports whether e comes from another process than the one that owns its epoch.
+func (n *NVA) cloned(e event.Event) bool { return e.Version.Epoch == n.Epoch && e.Boot != n.Boot }
+
+// mergeRoutes applies announcements and withdrawals. routes: what the NVA announces is now different; known: nothing in the
+// document is different.
+func (n *NVA) mergeRoutes(e event.Event) (routes, known bool) {
+	if e.Kind == event.Expired {
+		return false, true // written before its time: it says nothing of routes, and its seq belongs to another event
+	}
+	known = true
+	for _, a := range e.Announce {
+		visible, set := n.set(a.Prefix, Fact{Version: e.Version, Attrs: a.Attrs})
+		routes, known = routes || visible, known && !set
+	}
+	for _, p := range e.Withdraw {
+		visible, set := n.set(p, Fact{Version: e.Version, Withdrawn: true})
+		routes, known = routes || visible, known && !set
+	}
+	if e.Kind != event.Snapshot {
+		return routes, !n.saw(e.Version, Span{e.Version.Seq, e.Version.Seq}) && known
+	}
+	if e.Version.Compare(n.Floor) <= 0 {
+		return routes, known
+	}
+	complete, fresh := n.chunk(e)
+	if complete {
+		routes = n.raise(e.Version) || routes
+	}
+	return routes, known && !fresh
+}
+
+// set stores f unless something newer is known. visible: what is announced of p changed.
+func (n *NVA) set(p netip.Prefix, f Fact) (visible, set bool) {
+	old, ok := n.Facts[p]
+	if f.Version.Compare(n.Floor) < 0 || ok && f.Version.Compare(old.Version) <= 0 {
+		return false, false
+	}
+	// A version at the floor belongs to the snapshot that raised it; that snapshot is complete, so what it does not hold is gone.
+	if f.Version == n.Floor && !ok {
+		return false, false
+	}
+	n.Facts[p] = f
+	was := ok && !old.Withdrawn
+	return was != !f.Withdrawn || was && old.Attrs != f.Attrs, true
+}
+
+// chunk notes that part of a snapshot is in.
+func (n *NVA) chunk(e event.Event) (complete, fresh bool) {
+	c, ok := n.Partial[e.Version]
+	if !ok {
+		c = Chunks{Count: e.Chunk.Count, Got: make([]bool, e.Chunk.Count)}
+	}
+	if c.Count != e.Chunk.Count || c.Got[e.Chunk.Index] {
+		return false, false
+	}
+	c.Got[e.Chunk.Index] = true
+	n.Partial[e.Version] = c
+	return !slices.Contains(c.Got, false), true
+}
+
+// raise lifts the floor to the complete snapshot at v. It reports whether that withdrew anything.
+func (n *NVA) raise(v event.Version) (withdrew bool) {
+	n.Floor = v
+	maps.DeleteFunc(n.Facts, func(_ netip.Prefix, f Fact) bool {
+		gone := f.Version.Compare(v) < 0
+		withdrew = withdrew || gone && !f.Withdrawn
+		return gone
+	})
+	maps.DeleteFunc(n.Partial, func(w event.Version, _ Chunks) bool { return w.Compare(v) <= 0 })
+	n.saw(v, Span{1, v.Seq})
+	return withdrew
+}
+
+// saw adds sequence numbers to those merged. Only the newest epoch is tracked: older ones are healed by its snapshot.
+func (n *NVA) saw(v event.Version, s Span) (fresh bool) {
+	if v.Epoch != n.seenEpoch(v.Epoch) {
+		return false
+	}
+	merged := insertSpan(n.Seen, s)
+	fresh = !slices.Equal(merged, n.Seen)
+	n.Seen = merged
+	return fresh
+}
+
+// seenEpoch moves the tracking to a newer epoch and returns the one that is tracked.
+func (n *NVA) seenEpoch(epoch uint64) uint64 {
+	if epoch > n.Epoch {
+		n.Epoch, n.Seen = epoch, nil
+	}
+	return n.Epoch
+}
+
+func insertSpan(list []Span, s Span) []Span {
+	var out []Span
+	for _, x := range list {
+		switch {
+		case x.Last+1 < s.First:
+			out = append(out, x)
+		case s.Last+1 < x.First:
+			out, s = append(out, s), x
+		default:
+			s = Span{min(x.First, s.First), max(x.Last, s.Last)}
+		}
+	}
+	return append(out, s)
+}
+
+// mergeLiveness takes in what e says of the agent. heard: something that is shown in Status changed.
+func (n *NVA) mergeLiveness(e event.Event, at time.Time) (heard bool) {
+	beat := Beat{e.Version.Epoch, e.Beat}
+	if e.Kind == event.Expired {
+		if beat.Compare(n.Expired) <= 0 {
+			return false
+		}
+		n.Expired = beat
+		return true
+	}
+	if e.Version.Epoch >= n.Epoch {
+		n.seenEpoch(e.Version.Epoch)
+		n.Boot = e.Boot
+	}
+	if beat.Compare(n.Alive) > 0 {
+		n.Alive, heard = beat, true
+	}
+	if e.Version.Compare(n.Claim) > 0 {
+		n.Claim, n.Digest, heard = e.Version, e.Digest, true
+	}
+	if at.After(n.LastSeen) {
+		n.LastSeen = at
+	}
+	return n.notice(e) || heard
+}
+
+// notice keeps the newest of draining, goodbye and alive.
+func (n *NVA) notice(e event.Event) (changed bool) {
+	switch e.Kind {
+	case event.Draining, event.Goodbye, event.Alive:
+		if e.Version.Compare(n.Notice.Version) > 0 {
+			n.Notice = Notice{Kind: e.Kind, Version: e.Version, Reason: e.Reason}
+			return true
+		}
+	case event.Snapshot, event.Delta, event.Expired:
+	}
+	return false
+}
+
+// Gap says what is missing: the number of events of the current epoch that were published but are not merged, and whether
+// the RIB differs from the agent's although nothing is missing. The agent's next snapshot heals both.
+func (n *NVA) Gap() (missing uint64, differs bool) {
+	if n.Claim.Epoch == 0 {
+		return 0, false
+	}
+	var have uint64
+	for _, s := range n.Seen {
+		have += min(s.Last, n.Claim.Seq) - min(s.First, n.Claim.Seq+1) + 1
+	}
+	if missing = n.Claim.Seq - min(have, n.Claim.Seq); missing > 0 {
+		return missing, false
+	}
+	var own route.Digest
+	for p, f := range n.Facts {
+		if !f.Withdrawn {
+			own = own.Add(route.Entry{Prefix: p, Attrs: f.Attrs})
+		}
+	}
+	return 0, own != n.Digest
+}

@@ -1,0 +1,208 @@
+package state
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Intent is one writer's claim to a target, made before it reads the table. A live one keeps others away; one that has run
+// out is a warning that its owner may still send a write, until a newer write has moved the table's ETag.
+type Intent struct {
+	Run   string    `json:"run"`
+	Since time.Time `json:"since"`
+	Until time.Time `json:"until"`
+}
+
+// Outcome is how a reconcile of a target ended.
+type Outcome uint8
+
+// The outcomes.
+const (
+	Written   Outcome = iota + 1 // the table was changed
+	Unchanged                    // the table is as desired
+	Waiting                      // the change is not yet worth a write; FireAt says when it is
+	Busy                         // another operation holds the table
+	Throttled                    // the subscription's quota is used up
+	Denied                       // a right, a lock or a policy forbids the write
+	Refused                      // a limit or a guard forbids part of the change
+	Failed                       // anything else; tried again
+)
+
+// Outcomes returns all outcomes, in order.
+func Outcomes() []Outcome {
+	return []Outcome{Written, Unchanged, Waiting, Busy, Throttled, Denied, Refused, Failed}
+}
+
+// String returns the word that Status and metrics show.
+func (o Outcome) String() string {
+	switch o {
+	case Written:
+		return "written"
+	case Unchanged:
+		return "unchanged"
+	case Waiting:
+		return "waiting"
+	case Busy:
+		return "busy"
+	case Throttled:
+		return "throttled"
+	case Denied:
+		return "denied"
+	case Refused:
+		return "refused"
+	case Failed:
+		return "failed"
+	}
+	return fmt.Sprintf("outcome-%d", uint8(o))
+}
+
+// MarshalText implements encoding.TextMarshaler.
+func (o Outcome) MarshalText() ([]byte, error) { return []byte(o.String()), nil }
+
+// UnmarshalText implements encoding.TextUnmarshaler; an unknown word is an outcome of a newer version and reads as Failed.
+func (o *Outcome) UnmarshalText(text []byte) error {
+	*o = Failed
+	for _, known := range Outcomes() {
+		if known.String() == string(text) {
+			*o = known
+		}
+	}
+	return nil
+}
+
+// Result is the last reconcile of a target.
+type Result struct {
+	At       time.Time `json:"at"`
+	Outcome  Outcome   `json:"outcome"`
+	Code     string    `json:"code,omitempty"`    // the service's error code
+	Message  string    `json:"message,omitempty"` // what happened and what to do about it
+	ETag     string    `json:"etag,omitempty"`    // of the table when it was last seen as desired
+	Added    int       `json:"added,omitempty"`
+	Changed  int       `json:"changed,omitempty"`
+	Removed  int       `json:"removed,omitempty"`
+	Routes   int       `json:"routes"`             // in the table, unmanaged ones included
+	Duration float64   `json:"durationSeconds"`    // of the reconcile
+	Cause    string    `json:"cause,omitempty"`    // the wake that led to it
+	Events   []string  `json:"events,omitempty"`   // ids of the events behind the wake
+	Blocked  []string  `json:"blocked,omitempty"`  // prefixes that an unmanaged route holds, "prefix (route name)"
+	Refused  []string  `json:"refused,omitempty"`  // announcements that were not used, with the reason; at most a few
+	Warnings []string  `json:"warnings,omitempty"` // what a person should look at
+}
+
+// Pending is a change that waits for company: the staleness that it has gathered, in weighted prefix-seconds.
+type Pending struct {
+	Since   time.Time `json:"since"`
+	At      time.Time `json:"at"` // when Accrued was last brought up to date
+	Accrued float64   `json:"accrued"`
+	Weight  float64   `json:"weight"` // per second from At on
+}
+
+// Target is what is known of one target.
+type Target struct {
+	Schema   int               `json:"schema"`
+	Domain   string            `json:"domain"`
+	Name     string            `json:"target"`
+	Table    string            `json:"routeTable"`        // the table that the rest is about
+	Owned    []string          `json:"owned,omitempty"`   // names of the routes that Pointsman wrote or was about to write, lower case, sorted
+	Intents  []Intent          `json:"intents,omitempty"` // oldest first
+	Wakes    uint64            `json:"wakes"`             // wakes folded into the run in flight
+	FireAt   time.Time         `json:"fireAt,omitzero"`   // when a waiting change is written
+	Pending  *Pending          `json:"pending,omitempty"`
+	Applied  map[string]uint64 `json:"applied,omitempty"` // revision of each NVA's document behind the table (invariant I2)
+	Result   Result            `json:"result,omitzero"`
+	Writes   uint64            `json:"writes"`             // PUTs that were applied
+	Counts   map[string]uint64 `json:"outcomes,omitempty"` // reconciles by outcome
+	Trouble  time.Time         `json:"troubleSince,omitzero"`
+	LastGood time.Time         `json:"lastGood,omitzero"` // when the table was last known to be as desired
+}
+
+// NewTarget returns the document of a target that was never reconciled.
+func NewTarget(domain, name, table string) *Target {
+	return &Target{Schema: Schema, Domain: domain, Name: name, Table: table}
+}
+
+// Owns reports whether the document says that the route of that name was written by Pointsman.
+func (t *Target) Owns(name string) bool {
+	_, found := slices.BinarySearch(t.Owned, strings.ToLower(name))
+	return found
+}
+
+// Claim adds names to those owned; it reports whether any was new. It comes before the write that creates them: a crash in
+// between leaves a name that nobody uses, never a route that nobody owns.
+func (t *Target) Claim(names []string) bool {
+	grown := false
+	for _, name := range names {
+		name = strings.ToLower(name)
+		if i, found := slices.BinarySearch(t.Owned, name); !found {
+			t.Owned, grown = slices.Insert(t.Owned, i, name), true
+		}
+	}
+	return grown
+}
+
+// Disown forgets all names that keep does not hold.
+func (t *Target) Disown(keep map[string]bool) {
+	t.Owned = slices.DeleteFunc(t.Owned, func(name string) bool { return !keep[name] })
+}
+
+// Holder returns the live intent of another run, if there is one.
+func (t *Target) Holder(run string, now time.Time) (Intent, bool) {
+	for _, i := range t.Intents {
+		if i.Run != run && now.Before(i.Until) {
+			return i, true
+		}
+	}
+	return Intent{}, false
+}
+
+// Others reports whether any other run left an intent, live or run out.
+func (t *Target) Others(run string) bool {
+	return slices.ContainsFunc(t.Intents, func(i Intent) bool { return i.Run != run })
+}
+
+// Holds reports whether the run's own intent is still there.
+func (t *Target) Holds(run string) bool {
+	return slices.ContainsFunc(t.Intents, func(i Intent) bool { return i.Run == run })
+}
+
+// Note records a result and counts its outcome.
+func (t *Target) Note(r Result) {
+	if t.Counts == nil {
+		t.Counts = map[string]uint64{}
+	}
+	t.Counts[r.Outcome.String()]++
+	t.Result = r
+	switch r.Outcome {
+	case Written, Unchanged:
+		t.Trouble, t.LastGood = time.Time{}, r.At
+	case Waiting:
+	case Busy, Throttled, Denied, Refused, Failed:
+		if t.Trouble.IsZero() {
+			t.Trouble = r.At
+		}
+	}
+}
+
+// EncodeTarget returns the document as JSON. Equal documents give equal bytes.
+func EncodeTarget(t *Target) ([]byte, error) {
+	body, err := json.Marshal(t)
+	if err != nil {
+		return nil, fmt.Errorf("encode document of target %s: %w", t.Name, err)
+	}
+	return body, nil
+}
+
+// DecodeTarget reads what EncodeTarget wrote.
+func DecodeTarget(body []byte) (*Target, error) {
+	t := &Target{}
+	if err := json.Unmarshal(body, t); err != nil {
+		return nil, fmt.Errorf("document of a target: %w", err)
+	}
+	if t.Schema != Schema {
+		return nil, fmt.Errorf("document of target %s has schema %d, this version reads %d: deploy the newer function app again", t.Name, t.Schema, Schema)
+	}
+	return t, nil
+}

@@ -1,0 +1,59 @@
+// Package wake is the message that asks for a target to be reconciled. It says "look again", never "do this": losing,
+// repeating or reordering wakes can only cost time.
+package wake
+
+import (
+	"encoding/json"
+	"strconv"
+	"time"
+
+	"github.com/pointsman/pointsman/shared/event"
+	"github.com/pointsman/pointsman/shared/fault"
+	"github.com/pointsman/pointsman/shared/message"
+)
+
+// Wake names the target and, for the history, what led to it.
+type Wake struct {
+	Domain string `json:"domain"`
+	Target string `json:"target"`
+	// Cause is part of the message's identity: "nva-a/17" for revision 17 of that NVA's document, "sweep/…", "retry/…".
+	Cause       string    `json:"cause"`
+	Attempt     int       `json:"attempt,omitempty"` // failed reconciles before this one, for the back-off
+	Events      []string  `json:"events,omitempty"`  // ids of the events that led to it; at most a few
+	Observed    time.Time `json:"observed,omitzero"` // when the oldest of them was seen on the NVA
+	Traceparent string    `json:"traceparent,omitempty"`
+}
+
+// MaxEvents bounds Events.
+const MaxEvents = 8
+
+// ID returns the message id. Two wakes with one id say the same thing about the same state of the documents, so that a broker's
+// duplicate detection may drop one of them; it never names the target alone, or a needed wake would be dropped.
+func (w Wake) ID() string {
+	id := w.Domain + "/" + w.Target + "/" + w.Cause
+	if w.Attempt > 0 {
+		id += "/" + strconv.Itoa(w.Attempt)
+	}
+	return id
+}
+
+// Message returns the wake as it goes over the bus.
+func (w Wake) Message() (message.Message, error) {
+	body, err := json.Marshal(w)
+	if err != nil {
+		return message.Message{}, fault.New(fault.Bug, "encode wake %s: %w", w.ID(), err)
+	}
+	return message.Message{ID: w.ID(), ContentType: "application/json", Subject: w.Target, Body: body}, nil
+}
+
+// Decode reads a wake. Every error is Poison.
+func Decode(body []byte) (Wake, error) {
+	var w Wake
+	if err := json.Unmarshal(body, &w); err != nil {
+		return Wake{}, fault.New(fault.Poison, "wake is not the JSON that was expected: %w", err)
+	}
+	if !event.ValidName(w.Domain) || !event.ValidName(w.Target) {
+		return Wake{}, fault.New(fault.Poison, "wake names domain %q and target %q: want a domain and a target of its file", w.Domain, w.Target)
+	}
+	return w, nil
+}
