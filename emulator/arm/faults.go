@@ -1,0 +1,203 @@
+package arm
+
+import (
+	"cmp"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+// Fault is something that goes wrong with the requests that it matches. Method and PathContains select them (empty: all, case does
+// not matter), Skip lets the first ones pass, and Count is how many are hit.
+//
+// {not applied, applied} x {error answer, no answer} are Status or DropConnection, without or with Applied.
+type Fault struct {
+	Method       string
+	PathContains string
+	// Skip is how many matching requests pass first.
+	Skip int
+	// Count is how many requests are hit: 0 means one, a negative number means all.
+	Count int
+
+	// Delay is added to the latency.
+	Delay time.Duration
+	// Status is the status of an error answer, with Code, DetailCode (details[0].code), Message and Header; 0 means no such answer.
+	Status     int
+	Code       string
+	DetailCode string
+	Message    string
+	Header     http.Header
+	// DropConnection closes the connection instead of answering.
+	DropConnection bool
+	// Applied lets the request take effect first: it is done, but reported as failed or not at all.
+	Applied bool
+	// FailOperation accepts the write, but its operation ends as Failed and leaves the table Failed with the new content.
+	FailOperation bool
+	// SupersedeOperation accepts the write, but its operation ends as Canceled (CanceledAndSupersededDueToAnotherOperation) and the
+	// write is undone.
+	SupersedeOperation bool
+}
+
+// Faults controls what goes wrong. Its methods may be called by several goroutines at once; scopes are ids of resources, groups or
+// subscriptions, hold for everything below, and an empty one means everything.
+type Faults struct {
+	mu        sync.Mutex
+	script    []Fault
+	locks     []string
+	denied    []string
+	forbidden []rule
+}
+
+// rule takes a right away.
+type rule struct{ principal, scope, method string }
+
+// Script adds faults. A request is hit by the first that matches and is not used up.
+func (f *Faults) Script(faults ...Fault) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, fault := range faults {
+		fault.Count = cmp.Or(fault.Count, 1)
+		f.script = append(f.script, fault)
+	}
+}
+
+// Lock puts a read-only lock on scope: writes and deletes answer 409 ScopeLocked.
+func (f *Faults) Lock(scope string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.locks = append(f.locks, scope)
+}
+
+// Unlock removes the lock on scope.
+func (f *Faults) Unlock(scope string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.locks = slices.DeleteFunc(f.locks, func(lock string) bool { return strings.EqualFold(lock, scope) })
+}
+
+// DenyPolicy makes writes in the scopes answer 403 RequestDisallowedByPolicy; deletions are allowed, as by a deny policy.
+func (f *Faults) DenyPolicy(scopes ...string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.denied = append(f.denied, scopes...)
+}
+
+// AllowPolicy removes the policies on the scopes.
+func (f *Faults) AllowPolicy(scopes ...string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.denied = slices.DeleteFunc(f.denied, func(scope string) bool { return containsFold(scopes, scope) })
+}
+
+// Forbid takes a right away: requests of principal with method in scope answer 403 AuthorizationFailed. An empty principal or method
+// means any.
+func (f *Faults) Forbid(principal, scope, method string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.forbidden = append(f.forbidden, rule{principal, scope, method})
+}
+
+// Permit gives back a right that Forbid took with the same arguments.
+func (f *Faults) Permit(principal, scope, method string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.forbidden = slices.DeleteFunc(f.forbidden, func(r rule) bool { return r == rule{principal, scope, method} })
+}
+
+// Clear removes everything that was scripted, locked, denied or forbidden.
+func (f *Faults) Clear() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.script, f.locks, f.denied, f.forbidden = nil, nil, nil, nil
+}
+
+// take returns the fault that hits a request.
+func (f *Faults) take(method, path string) (Fault, bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for i := range f.script {
+		fault := &f.script[i]
+		switch {
+		case fault.Count == 0 || !fault.matches(method, path):
+		case fault.Skip > 0:
+			fault.Skip--
+		default:
+			fault.Count = max(fault.Count-1, -1)
+			return *fault, true
+		}
+	}
+	return Fault{}, false
+}
+
+// refuse returns the answer to a request that rights, locks or policies forbid, in ARM's order.
+func (f *Faults) refuse(r *request) *failure {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, rule := range f.forbidden {
+		if rule.matches(r) {
+			return forbidden(r.principal, r.id.kind()+"/"+verb(r.method), r.id)
+		}
+	}
+	if r.method == http.MethodGet {
+		return nil
+	}
+	for _, scope := range f.locks {
+		if r.id.within(scope) {
+			return locked(r.id, verb(r.method), scope)
+		}
+	}
+	if r.method == http.MethodDelete {
+		return nil
+	}
+	for _, scope := range f.denied {
+		if r.id.within(scope) {
+			return disallowed(r.id)
+		}
+	}
+	return nil
+}
+
+func (r rule) matches(req *request) bool {
+	return (r.principal == "" || r.principal == req.principal) && req.id.within(r.scope) &&
+		(r.method == "" || strings.EqualFold(r.method, req.method))
+}
+
+// verb is the last part of the action that a method needs.
+func verb(method string) string {
+	switch method {
+	case http.MethodGet:
+		return "read"
+	case http.MethodDelete:
+		return "delete"
+	}
+	return "write"
+}
+
+func (f *Fault) matches(method, path string) bool {
+	return (f.Method == "" || strings.EqualFold(f.Method, method)) &&
+		strings.Contains(strings.ToLower(path), strings.ToLower(f.PathContains))
+}
+
+// applies reports whether the request takes effect.
+func (f *Fault) applies() bool { return f.Applied || f.Status == 0 && !f.DropConnection }
+
+func (f *Fault) outcome() outcome {
+	switch {
+	case f.FailOperation:
+		return outcomeFailure
+	case f.SupersedeOperation:
+		return outcomeSuperseded
+	}
+	return outcomeSuccess
+}
+
+func (f *Fault) response() response {
+	answer := provider(f.Status, cmp.Or(f.Code, "Scripted"), "%s", cmp.Or(f.Message, "Scripted failure."))
+	if f.DetailCode != "" {
+		answer.details = []detail{{f.DetailCode, answer.message}}
+	}
+	answer.header = f.Header.Clone()
+	return answer.response()
+}
