@@ -1,0 +1,13 @@
+//go:build !linux
+
+package kernel
+
+import (
+	"context"
+
+	"github.com/pointsman/pointsman/agent/source"
+)
+
+func (w *Watcher) follow(context.Context, source.Sink) error { return ErrNotSupported }
+
+func final(error) bool { return true }
