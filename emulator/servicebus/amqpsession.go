@@ -1,0 +1,228 @@
+package servicebus
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/pointsman/pointsman/emulator/servicebus/internal/amqp"
+	"github.com/pointsman/pointsman/emulator/servicebus/internal/broker"
+)
+
+// The windows of a session, as the service announces them; handleMax too.
+const (
+	incomingWindow = 5000
+	outgoingWindow = 2048
+	handleMax      = 255
+)
+
+func sortedKeys[K cmp.Ordered, V any](m map[K]V) []K { return slices.Sorted(maps.Keys(m)) }
+
+// amqpSession is an AMQP session (not a Service Bus session): a pair of windows and the links in it. Handles and
+// channels are the client's; ours are always the same numbers.
+type amqpSession struct {
+	conn    *conn
+	channel uint16
+
+	nextIncoming uint32 // transfer id that the client uses next
+	received     uint32 // transfers since the last flow
+	nextOutgoing uint32 // our next transfer id
+	window       uint32 // transfers that the client still accepts
+	nextDelivery uint32
+	outbox       []outgoing // transfers that wait for the window
+	links        map[uint32]link
+	waits        []*acceptWait
+	unsettled    map[uint32]unsettled
+}
+
+type outgoing struct {
+	transfer *amqp.Transfer
+	payload  []byte
+}
+
+// unsettled is a delivery that the client has not settled.
+type unsettled struct {
+	link  *receiverLink
+	queue *broker.Queue
+	token amqp.UUID
+}
+
+// link is one end of a link; the client is the other.
+type link interface {
+	name() string
+	// flow takes the client's view of the link.
+	flow(now time.Time, f *amqp.Flow)
+	// end frees what the link holds. Nothing is sent.
+	end(now time.Time)
+}
+
+func (c *conn) begin(channel uint16, b *amqp.Begin) {
+	s := &amqpSession{
+		conn: c, channel: channel, nextIncoming: b.NextOutgoingID, window: b.IncomingWindow,
+		links: map[uint32]link{}, unsettled: map[uint32]unsettled{},
+	}
+	c.sessions[channel] = s
+	c.send(channel, &amqp.Begin{
+		RemoteChannel: &channel, IncomingWindow: incomingWindow, OutgoingWindow: outgoingWindow, HandleMax: handleMax,
+	}, nil)
+}
+
+func (s *amqpSession) frame(now time.Time, f amqp.Frame) error {
+	switch b := f.Body.(type) {
+	case *amqp.Attach:
+		if s.links[b.Handle] != nil {
+			return amqp.ErrProtocol
+		}
+		s.attach(now, b)
+	case *amqp.Flow:
+		s.flow(now, b)
+	case *amqp.Transfer:
+		s.transfer(now, b, f.Payload)
+	case *amqp.Disposition:
+		s.disposition(now, b)
+	case *amqp.Detach:
+		s.detached(now, b)
+	case *amqp.End:
+		s.end(now)
+		s.send(&amqp.End{}, nil)
+	default:
+		return amqp.ErrProtocol
+	}
+	return nil
+}
+
+func (s *amqpSession) send(p amqp.Performative, payload []byte) { s.conn.send(s.channel, p, payload) }
+
+// end frees the session and its links; clients end sessions without detaching first.
+func (s *amqpSession) end(now time.Time) {
+	for _, h := range sortedKeys(s.links) {
+		s.drop(now, h)
+	}
+	for _, w := range slices.Clone(s.waits) {
+		w.cancel()
+	}
+	delete(s.conn.sessions, s.channel)
+}
+
+// drop ends the link of a handle on our side.
+func (s *amqpSession) drop(now time.Time, handle uint32) {
+	if l := s.links[handle]; l != nil {
+		delete(s.links, handle)
+		l.end(now)
+	}
+}
+
+func (s *amqpSession) detached(now time.Time, d *amqp.Detach) {
+	for _, w := range slices.Clone(s.waits) {
+		if w.attach.Handle == d.Handle {
+			w.cancel()
+			s.send(&amqp.Detach{Handle: d.Handle, Closed: true}, nil)
+		}
+	}
+	if s.links[d.Handle] == nil {
+		return // the answer to our own detach
+	}
+	s.drop(now, d.Handle)
+	s.send(&amqp.Detach{Handle: d.Handle, Closed: true}, nil)
+}
+
+// detach ends a link with an error.
+func (s *amqpSession) detach(now time.Time, handle uint32, e *amqp.Error) {
+	s.drop(now, handle)
+	s.send(&amqp.Detach{Handle: handle, Closed: true, Error: e}, nil)
+}
+
+// refuse answers an attach the way AMQP wants it: an attach without terminus, then a detach with the error (part 2,
+// section 2.6.3).
+func (s *amqpSession) refuse(a *amqp.Attach, e *amqp.Error) {
+	reply := &amqp.Attach{Name: a.Name, Handle: a.Handle, Role: !a.Role, SndSettleMode: a.SndSettleMode, RcvSettleMode: a.RcvSettleMode}
+	if reply.Role == amqp.RoleSender {
+		reply.InitialDeliveryCount = new(uint32)
+	}
+	s.send(reply, nil)
+	s.send(&amqp.Detach{Handle: a.Handle, Closed: true, Error: e}, nil)
+}
+
+// window state --------------------------------------------------------------
+
+func (s *amqpSession) flowFrame() *amqp.Flow {
+	next := s.nextIncoming
+	return &amqp.Flow{
+		NextIncomingID: &next, IncomingWindow: incomingWindow, NextOutgoingID: s.nextOutgoing, OutgoingWindow: outgoingWindow,
+	}
+}
+
+func (s *amqpSession) sendFlow() {
+	s.received = 0
+	s.send(s.flowFrame(), nil)
+}
+
+// sendLinkFlow tells the client a link's state as we see it.
+func (s *amqpSession) sendLinkFlow(handle, deliveryCount, credit uint32, drain bool) {
+	f := s.flowFrame()
+	f.Handle, f.DeliveryCount, f.LinkCredit, f.Drain = &handle, &deliveryCount, &credit, drain
+	s.send(f, nil)
+}
+
+func (s *amqpSession) flow(now time.Time, f *amqp.Flow) {
+	var first uint32
+	if f.NextIncomingID != nil {
+		first = *f.NextIncomingID
+	}
+	s.window = first + f.IncomingWindow - s.nextOutgoing
+	s.flush()
+	if f.Handle != nil {
+		if l := s.links[*f.Handle]; l != nil {
+			l.flow(now, f)
+		}
+		return
+	}
+	for _, h := range sortedKeys(s.links) { // the window may have been what they waited for
+		if r, ok := s.links[h].(*receiverLink); ok {
+			r.queue.Touch()
+		}
+	}
+	if f.Echo {
+		s.sendFlow()
+	}
+}
+
+func (s *amqpSession) transfer(now time.Time, t *amqp.Transfer, payload []byte) {
+	s.nextIncoming++
+	if s.received++; s.received >= incomingWindow/4 {
+		s.sendFlow()
+	}
+	if l, ok := s.links[t.Handle].(*senderLink); ok {
+		l.transfer(now, t, payload)
+	}
+}
+
+// ready reports whether a new delivery can be sent at once.
+func (s *amqpSession) ready() bool { return s.window > 0 && len(s.outbox) == 0 }
+
+// sendDelivery sends a message in as many frames as it needs and returns its delivery id. Frames for which there is no
+// window wait for it.
+func (s *amqpSession) sendDelivery(handle uint32, tag []byte, settled bool, payload []byte) uint32 {
+	const overhead = 128 // of a transfer with a delivery tag, rounded up
+	id, format := s.nextDelivery, uint32(0)
+	s.nextDelivery++
+	for chunk := range slices.Chunk(payload, s.conn.maxFrame-overhead) {
+		t := &amqp.Transfer{
+			Handle: handle, DeliveryID: &id, DeliveryTag: tag, MessageFormat: &format, Settled: settled, More: len(chunk) < len(payload),
+		}
+		payload = payload[len(chunk):]
+		s.outbox = append(s.outbox, outgoing{transfer: t, payload: chunk})
+	}
+	s.flush()
+	return id
+}
+
+func (s *amqpSession) flush() {
+	for s.window > 0 && len(s.outbox) > 0 {
+		s.send(s.outbox[0].transfer, s.outbox[0].payload)
+		s.outbox = s.outbox[1:]
+		s.window--
+		s.nextOutgoing++
+	}
+}

@@ -1,0 +1,251 @@
+package servicebus
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/pointsman/pointsman/emulator/servicebus/internal/amqp"
+)
+
+// What the server announces when a connection opens.
+const (
+	channelMax  = 4999
+	idleTimeout = 240 * time.Second // the client sends something every half of it
+	keepAlive   = 15 * time.Second  // the server does so; go-amqp gives up after 60 s of silence
+)
+
+// conn is one connection. Its fields below the buffer are guarded by the server's lock.
+type conn struct {
+	server *Server
+	net    net.Conn
+	log    *slog.Logger
+
+	outMu   sync.Mutex
+	out     []byte
+	ending  bool          // close the network connection once out is written
+	pending chan struct{} // out or ending changed
+	dead    chan struct{} // the network connection is closed
+	once    sync.Once
+
+	opened   bool
+	maxFrame int // bytes that the client accepts
+	sessions map[uint16]*amqpSession
+	grants   []grant
+}
+
+func newConn(s *Server, nc net.Conn, id uint64) *conn {
+	return &conn{
+		server: s, net: nc, log: s.log.With(slog.Uint64("connection", id)),
+		pending: make(chan struct{}, 1), dead: make(chan struct{}),
+		maxFrame: amqp.MaxFrameSize, sessions: map[uint16]*amqpSession{},
+	}
+}
+
+// reset closes nc the hard way: a TCP peer gets RST.
+func reset(nc net.Conn) {
+	if t, ok := nc.(*net.TCPConn); ok {
+		_ = t.SetLinger(0)
+	}
+	_ = nc.Close()
+}
+
+// abort ends the connection without a word.
+func (c *conn) abort() {
+	c.once.Do(func() {
+		close(c.dead)
+		reset(c.net)
+	})
+}
+
+// finish ends the connection once everything sent so far is written.
+func (c *conn) finish() {
+	c.outMu.Lock()
+	c.ending = true
+	c.outMu.Unlock()
+	c.notify()
+}
+
+func (c *conn) notify() {
+	select {
+	case c.pending <- struct{}{}:
+	default:
+	}
+}
+
+// send queues a frame. It never blocks: what is queued is bounded by windows and credit.
+func (c *conn) send(channel uint16, p amqp.Performative, payload []byte) {
+	c.outMu.Lock()
+	c.out = amqp.AppendFrame(c.out, channel, p, payload)
+	c.outMu.Unlock()
+	c.notify()
+}
+
+func (c *conn) sendRaw(b []byte) {
+	c.outMu.Lock()
+	c.out = append(c.out, b...)
+	c.outMu.Unlock()
+	c.notify()
+}
+
+func (c *conn) takeOut(spare []byte) (b []byte, ending bool) {
+	c.outMu.Lock()
+	defer c.outMu.Unlock()
+	b, c.out = c.out, spare[:0]
+	return b, c.ending
+}
+
+// write sends what is queued, and a keep-alive when there was nothing for a while.
+func (c *conn) write() {
+	defer c.abort()
+	idle := time.NewTimer(keepAlive)
+	defer idle.Stop()
+	var spare []byte
+	for {
+		alive := false
+		select {
+		case <-c.dead:
+			return
+		case <-idle.C:
+			alive = true
+		case <-c.pending:
+		}
+		b, ending := c.takeOut(spare)
+		if len(b) == 0 && alive {
+			b = amqp.EmptyFrame()
+		}
+		if len(b) > 0 {
+			if _, err := c.net.Write(b); err != nil {
+				return
+			}
+		}
+		if ending {
+			return
+		}
+		spare = b
+		idle.Reset(keepAlive)
+	}
+}
+
+// read handles frames until the connection ends, then cleans up.
+func (c *conn) read() {
+	defer c.gone()
+	r := bufio.NewReaderSize(c.net, amqp.MaxFrameSize)
+	err := c.handshake(r)
+	for err == nil {
+		var f amqp.Frame
+		_ = c.net.SetReadDeadline(time.Now().Add(2 * idleTimeout))
+		if f, err = amqp.ReadFrame(r); err == nil {
+			err = c.handle(f)
+		}
+	}
+	switch {
+	case errors.Is(err, amqp.ErrDecode):
+		c.close(&amqp.Error{Condition: "amqp:decode-error", Description: err.Error()})
+	case errors.Is(err, amqp.ErrProtocol):
+		c.close(&amqp.Error{Condition: "amqp:connection:framing-error", Description: err.Error()})
+	case errors.Is(err, errClosed):
+		c.finish()
+	default:
+		c.log.LogAttrs(context.Background(), slog.LevelDebug, "connection lost", slog.Any("error", err))
+		c.abort()
+	}
+}
+
+// errClosed means that the client closed the connection properly.
+var errClosed = errors.New("closed by the client")
+
+// handshake is the protocol headers and, if the client wants it, SASL. Any mechanism is accepted: what counts is the
+// token put on $cbs.
+func (c *conn) handshake(r io.Reader) error {
+	id, err := amqp.ReadProtocolHeader(r)
+	if err != nil {
+		return err
+	}
+	if id == amqp.ProtocolSASL {
+		c.sendRaw(amqp.ProtocolHeader(amqp.ProtocolSASL))
+		c.send(0, &amqp.SASLMechanisms{Mechanisms: []amqp.Symbol{"MSSBCBS", "PLAIN", "ANONYMOUS", "EXTERNAL"}}, nil)
+		f, readErr := amqp.ReadFrame(r)
+		if readErr != nil {
+			return readErr
+		}
+		if _, ok := f.Body.(*amqp.SASLInit); !ok {
+			return amqp.ErrProtocol
+		}
+		c.send(0, &amqp.SASLOutcome{}, nil)
+		if id, err = amqp.ReadProtocolHeader(r); err != nil {
+			return err
+		}
+	}
+	if id != amqp.ProtocolAMQP {
+		return amqp.ErrProtocol
+	}
+	c.sendRaw(amqp.ProtocolHeader(amqp.ProtocolAMQP))
+	return nil
+}
+
+func (c *conn) handle(f amqp.Frame) error {
+	if f.Body == nil {
+		return nil
+	}
+	var err error
+	c.server.step(func(now time.Time) { err = c.frame(now, f) })
+	return err
+}
+
+func (c *conn) frame(now time.Time, f amqp.Frame) error {
+	switch b := f.Body.(type) {
+	case *amqp.Open:
+		c.open(b)
+		return nil
+	case *amqp.Close:
+		c.send(0, &amqp.Close{}, nil)
+		return errClosed
+	case *amqp.Begin:
+		if !c.opened || c.sessions[f.Channel] != nil {
+			return amqp.ErrProtocol
+		}
+		c.begin(f.Channel, b)
+		return nil
+	}
+	session := c.sessions[f.Channel]
+	if session == nil {
+		return nil // frames that crossed our end
+	}
+	return session.frame(now, f)
+}
+
+func (c *conn) open(o *amqp.Open) {
+	c.opened = true
+	if o.MaxFrameSize >= 512 && o.MaxFrameSize < amqp.MaxFrameSize {
+		c.maxFrame = int(o.MaxFrameSize)
+	}
+	c.send(0, &amqp.Open{
+		ContainerID: "servicebus-emulator", MaxFrameSize: amqp.MaxFrameSize, ChannelMax: channelMax,
+		IdleTimeout: uint32(idleTimeout.Milliseconds()),
+	}, nil)
+}
+
+// close sends a close with an error and ends the connection.
+func (c *conn) close(e *amqp.Error) {
+	c.log.LogAttrs(context.Background(), slog.LevelWarn, "closing the connection", slog.Any("error", e))
+	c.send(0, &amqp.Close{Error: e}, nil)
+	c.finish()
+}
+
+// gone cleans up after the connection has ended.
+func (c *conn) gone() {
+	s := c.server
+	s.step(func(now time.Time) {
+		for _, channel := range sortedKeys(c.sessions) {
+			c.sessions[channel].end(now)
+		}
+		s.conns = slices.DeleteFunc(s.conns, func(other *conn) bool { return other == c })
+	})
+}

@@ -1,0 +1,109 @@
+package servicebus_test
+
+import (
+	"context"
+	"errors"
+	"net"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
+	"go.uber.org/goleak"
+
+	"github.com/pointsman/pointsman/emulator/servicebus"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// bubble runs f with a server and one client in a bubble of fake time: connections are in memory, so that what takes a
+// minute takes no time.
+func bubble(t *testing.T, cfg servicebus.Config, f func(t *testing.T, s *servicebus.Server, c *azservicebus.Client)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		s := servicebus.New(cfg)
+		c := dial(t, s, "")
+		f(t, s, c)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		defer cancel()
+		_ = c.Close(ctx)
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+		synctest.Wait()
+	})
+}
+
+// dial is another client of s.
+func dial(t *testing.T, s *servicebus.Server, key string) *azservicebus.Client {
+	t.Helper()
+	c, err := azservicebus.NewClientFromConnectionString(s.ConnectionString(key), &azservicebus.ClientOptions{
+		RetryOptions: azservicebus.RetryOptions{MaxRetries: 3, RetryDelay: 100 * time.Millisecond, MaxRetryDelay: time.Second},
+		NewWebSocketConn: func(context.Context, azservicebus.NewWebSocketConnArgs) (net.Conn, error) {
+			return s.Dial(), nil
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func must[T any](t *testing.T) func(T, error) T {
+	return func(v T, err error) T {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return v
+	}
+}
+
+func receiver(t *testing.T, c *azservicebus.Client, queue string, o *azservicebus.ReceiverOptions) *azservicebus.Receiver {
+	t.Helper()
+	return must[*azservicebus.Receiver](t)(c.NewReceiverForQueue(queue, o))
+}
+
+func send(t *testing.T, c *azservicebus.Client, queue string, messages ...*azservicebus.Message) {
+	t.Helper()
+	s := must[*azservicebus.Sender](t)(c.NewSender(queue, nil))
+	defer func() { _ = s.Close(t.Context()) }()
+	for _, m := range messages {
+		if err := s.SendMessage(t.Context(), m, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// receive gets exactly n messages.
+func receive(t *testing.T, r *azservicebus.Receiver, n int) []*azservicebus.ReceivedMessage {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
+	defer cancel()
+	var out []*azservicebus.ReceivedMessage
+	for len(out) < n {
+		got, err := r.ReceiveMessages(ctx, n-len(out), nil)
+		if err != nil {
+			t.Fatalf("received %d of %d: %v", len(out), n, err)
+		}
+		out = append(out, got...)
+	}
+	return out
+}
+
+func bodies(messages []*azservicebus.ReceivedMessage) []string {
+	var out []string
+	for _, m := range messages {
+		out = append(out, string(m.Body))
+	}
+	return out
+}
+
+func message(body string) *azservicebus.Message { return &azservicebus.Message{Body: []byte(body)} }
+
+func ptr[T any](v T) *T { return &v }
+
+func hasCode(err error, code azservicebus.Code) bool {
+	var e *azservicebus.Error
+	return errors.As(err, &e) && e.Code == code
+}
