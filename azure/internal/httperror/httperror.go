@@ -87,6 +87,7 @@ func (e *Error) Mentions(text string) bool {
 }
 
 // Specific returns the most telling code: the first detail's, else the top one, else the status.
+// A failed operation without a code is OperationFailed.
 func (e *Error) Specific() string {
 	for _, d := range e.Details {
 		if d.Code != "" {
@@ -95,6 +96,9 @@ func (e *Error) Specific() string {
 	}
 	if e.Code != "" {
 		return e.Code
+	}
+	if e.Status == http.StatusOK {
+		return "OperationFailed"
 	}
 	return "HTTP " + strconv.Itoa(e.Status)
 }
