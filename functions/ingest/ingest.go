@@ -1,0 +1,250 @@
+// Package ingest takes the agents' events in: it merges them into the NVAs' documents and wakes the targets that they feed.
+package ingest
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/pointsman/pointsman/functions/documents"
+	"github.com/pointsman/pointsman/functions/invocation"
+	"github.com/pointsman/pointsman/shared/config"
+	"github.com/pointsman/pointsman/shared/event"
+	"github.com/pointsman/pointsman/shared/fault"
+	"github.com/pointsman/pointsman/shared/message"
+	"github.com/pointsman/pointsman/shared/state"
+	"github.com/pointsman/pointsman/shared/wake"
+)
+
+// Store is where the documents are. Save answers fault.Conflict when somebody else wrote first.
+type Store interface {
+	Domain(ctx context.Context, name string) (documents.Domain, error)
+	NVA(ctx context.Context, domain, name string) (doc *state.NVA, etag string, err error)
+	SaveNVA(ctx context.Context, doc *state.NVA, etag string) (newETag string, err error)
+}
+
+// Wakes sends a wake, to be delivered at once or at a time. It returns nil only when the broker has it; sending twice is harmless.
+type Wakes interface {
+	Send(ctx context.Context, m message.Message, at time.Time) error
+}
+
+// Lot is where messages are parked that can never be used. Parking one twice is harmless.
+type Lot interface {
+	Park(ctx context.Context, p Parked) error
+}
+
+// Parked is a poison message with the reason why.
+type Parked struct {
+	At       time.Time `json:"at"`
+	ID       string    `json:"messageId"`
+	Sequence int64     `json:"sequenceNumber"`
+	Reason   string    `json:"reason"`
+	Body     string    `json:"body"`
+}
+
+// Ingest is the function. All fields are needed.
+type Ingest struct {
+	Store Store
+	Wakes Wakes
+	Lot   Lot
+	Now   func() time.Time
+	Log   *slog.Logger
+	// Patience is how long a batch is tried again, with Pause between tries, before it is given back to the broker: giving it back counts as a
+	// failed delivery of every message in it, and the host gives it back without any pause.
+	Patience time.Duration
+	Pause    func(ctx context.Context, d time.Duration)
+}
+
+// maxConflicts bounds the tries of one document against other writers; each failed one means that another one succeeded.
+const maxConflicts = 50
+
+// nearlyDead is the delivery count from which a message is worth a warning.
+const nearlyDead = 5
+
+// Handle takes a batch in. The order of effects, for each NVA in the batch:
+//
+//  1. merge all its events into its document and save it, with the outbox flag set if targets must look, if it still has the ETag of the read;
+//  2. send a wake for each target that it feeds;
+//  3. clear the outbox flag;
+//  4. park what can never be used.
+//
+// Only then are the messages completed (by the host, after the answer). A crash before 1 changes nothing; after 1 the messages come
+// again, change nothing, and find the flag set: the wakes are sent then. An error gives the whole batch back.
+func (i *Ingest) Handle(ctx context.Context, batch []invocation.Message) error {
+	parked, groups := i.sort(ctx, batch)
+	for _, g := range groups {
+		refused, err := i.patiently(ctx, g)
+		if err != nil {
+			return err
+		}
+		parked = append(parked, refused...)
+	}
+	for _, p := range parked {
+		i.Log.WarnContext(ctx, "event parked", slog.String("id", p.ID), slog.String("reason", p.Reason))
+		if err := i.Lot.Park(ctx, p); err != nil {
+			return fmt.Errorf("park message %s: %w", p.ID, err)
+		}
+	}
+	return nil
+}
+
+// group is what one batch holds for one NVA.
+type group struct {
+	domain, nva string
+	items       []item
+}
+
+type item struct {
+	message invocation.Message
+	event   event.Event
+}
+
+// sort decodes the batch and gathers it by NVA, in the order of arrival.
+func (i *Ingest) sort(ctx context.Context, batch []invocation.Message) (parked []Parked, groups []*group) {
+	byNVA := map[[2]string]*group{}
+	for _, m := range batch {
+		if m.DeliveryCount >= nearlyDead {
+			i.Log.WarnContext(ctx, "a message was delivered many times", slog.String("id", m.ID), slog.Int("deliveries", m.DeliveryCount))
+		}
+		e, err := event.Decode(m.Body)
+		if err != nil {
+			parked = append(parked, i.park(m, err))
+			continue
+		}
+		key := [2]string{e.Domain, e.NVA}
+		g := byNVA[key]
+		if g == nil {
+			g = &group{domain: e.Domain, nva: e.NVA}
+			byNVA[key] = g
+			groups = append(groups, g)
+		}
+		g.items = append(g.items, item{m, e})
+	}
+	return parked, groups
+}
+
+func (i *Ingest) park(m invocation.Message, why error) Parked {
+	return Parked{At: i.Now(), ID: m.ID, Sequence: m.SequenceNumber, Reason: why.Error(), Body: string(m.Body)}
+}
+
+// patiently tries a group again while the trouble is passing.
+func (i *Ingest) patiently(ctx context.Context, g *group) ([]Parked, error) {
+	start := i.Now()
+	for pause := 100 * time.Millisecond; ; pause *= 2 {
+		parked, err := i.take(ctx, g)
+		if err == nil || i.Now().Add(pause).Sub(start) > i.Patience {
+			return parked, err
+		}
+		i.Log.WarnContext(ctx, "events are not merged yet", slog.String("nva", g.nva), slog.Any("error", err))
+		i.Pause(ctx, pause)
+	}
+}
+
+// take merges one NVA's events and wakes its targets.
+func (i *Ingest) take(ctx context.Context, g *group) ([]Parked, error) {
+	d, err := i.Store.Domain(ctx, g.domain)
+	if fault.Is(err, fault.NotFound) || fault.Is(err, fault.Poison) {
+		return i.parkAll(g, err), nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	if _, known := d.Config.NVA(g.nva); !known {
+		return i.parkAll(g, fault.New(fault.Poison, "the domain file %s has no nva %s", g.domain, g.nva).
+			WithAdvice("add it there, or correct nva and domain in the agent's configuration")), nil
+	}
+	doc, etag, parked, err := i.merge(ctx, g)
+	if err != nil {
+		return nil, err
+	}
+	return parked, i.post(ctx, d.Config, doc, etag, g)
+}
+
+func (i *Ingest) parkAll(g *group, why error) []Parked {
+	parked := make([]Parked, len(g.items))
+	for n, it := range g.items {
+		parked[n] = i.park(it.message, why)
+	}
+	return parked
+}
+
+// merge brings the events into the document, against other writers.
+func (i *Ingest) merge(ctx context.Context, g *group) (doc *state.NVA, etag string, parked []Parked, err error) {
+	for range maxConflicts {
+		doc, etag, err = i.Store.NVA(ctx, g.domain, g.nva)
+		if err != nil {
+			return nil, "", nil, err
+		}
+		var changed bool
+		changed, parked = i.mergeAll(doc, g)
+		if !changed {
+			return doc, etag, parked, nil
+		}
+		etag, err = i.Store.SaveNVA(ctx, doc, etag)
+		if err == nil {
+			return doc, etag, parked, nil
+		}
+		if !fault.Is(err, fault.Conflict) {
+			return nil, "", nil, err
+		}
+	}
+	return nil, "", nil, fmt.Errorf("document of nva %s/%s changes faster than it can be merged: %w", g.domain, g.nva, err)
+}
+
+func (i *Ingest) mergeAll(doc *state.NVA, g *group) (changed bool, parked []Parked) {
+	before := doc.Revision
+	for _, it := range g.items {
+		at := it.message.EnqueuedAt
+		if at.IsZero() {
+			at = i.Now()
+		}
+		news, err := doc.Merge(it.event, at)
+		if err != nil {
+			parked = append(parked, i.park(it.message, err))
+		}
+		changed = changed || news
+	}
+	if doc.Revision != before {
+		doc.Outbox = true
+	}
+	return changed, parked
+}
+
+// post sends the wakes that the document's outbox flag asks for and clears it. When somebody else writes the document before
+// it is cleared, that writer has seen the flag too and posts for both.
+func (i *Ingest) post(ctx context.Context, d *config.Domain, doc *state.NVA, etag string, g *group) error {
+	if !doc.Outbox {
+		return nil
+	}
+	for _, t := range d.FedBy(doc.Name) {
+		m, err := wakeFor(d.Name, t.Name, doc, g).Message()
+		if err != nil {
+			return fmt.Errorf("wake %s/%s: %w", d.Name, t.Name, err)
+		}
+		if err := i.Wakes.Send(ctx, m, time.Time{}); err != nil {
+			return fmt.Errorf("wake %s/%s: %w", d.Name, t.Name, err)
+		}
+	}
+	doc.Outbox = false
+	if _, err := i.Store.SaveNVA(ctx, doc, etag); err != nil && !fault.Is(err, fault.Conflict) {
+		return err
+	}
+	i.Log.InfoContext(ctx, "events merged", slog.String("domain", d.Name), slog.String("nva", doc.Name),
+		slog.Uint64("revision", doc.Revision), slog.Int("events", len(g.items)), slog.String("last", doc.Claim.String()))
+	return nil
+}
+
+func wakeFor(domain, target string, doc *state.NVA, g *group) wake.Wake {
+	w := wake.Wake{Domain: domain, Target: target, Cause: fmt.Sprintf("%s/%d", doc.Name, doc.Revision)}
+	for _, it := range g.items {
+		if len(w.Events) < wake.MaxEvents {
+			w.Events = append(w.Events, it.event.ID())
+		}
+		if at := it.event.Observed; !at.IsZero() && (w.Observed.IsZero() || at.Before(w.Observed)) {
+			w.Observed = at
+		}
+		w.Traceparent = it.event.Traceparent
+	}
+	return w
+}

@@ -1,0 +1,182 @@
+package reconcile
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/pointsman/pointsman/shared/fault"
+	"github.com/pointsman/pointsman/shared/plan"
+	"github.com/pointsman/pointsman/shared/state"
+)
+
+// ended is how a run of the protocol ended.
+type ended struct {
+	state.Result
+	view  *view // nil where the table or the documents could not be read, or the table not be written
+	retry time.Duration
+}
+
+// finish saves the result and takes the intent back. It is not done when news was left to this run meanwhile: then it
+// must look again.
+func (x *run) finish(ctx context.Context, e ended) (done bool, err error) {
+	e.At, e.Duration, e.Cause, e.Events = x.Now(), x.Now().Sub(x.started).Seconds(), x.wake.Cause, x.wake.Events
+	news := false
+	err = x.update(ctx, func(doc *state.Target) {
+		if news = doc.Wakes != x.wakes; news {
+			x.wakes = doc.Wakes
+			return
+		}
+		x.record(doc, e)
+	})
+	if fault.Is(err, fault.Transient) && x.doc != nil && !x.doc.Holds(x.id) {
+		x.log.WarnContext(ctx, "another run took the target over; leaving the rest to it")
+		return true, x.again(ctx, x.wake, "lost", 0, x.wake.Attempt)
+	}
+	if err != nil || news {
+		return false, err
+	}
+	x.report(ctx, e)
+	return true, x.followUp(ctx, e)
+}
+
+// record writes the result into the document.
+func (x *run) record(doc *state.Target, e ended) {
+	doc.Intents = slices.DeleteFunc(doc.Intents, func(i state.Intent) bool { return i.Run == x.id || x.done > 0 && i.Since.Before(x.started) })
+	doc.Note(e.Result)
+	doc.Writes += uint64(x.done)
+	doc.Pending, doc.FireAt = nil, time.Time{}
+	if e.view == nil {
+		return
+	}
+	if e.Outcome == state.Waiting {
+		a := e.view.account
+		doc.Pending, doc.FireAt = &state.Pending{Since: a.Since, At: a.At, Accrued: a.Accrued, Weight: a.Weight}, e.view.fireAt
+		return
+	}
+	doc.Applied = e.view.revisions
+	doc.Disown(e.view.kept())
+}
+
+// kept returns the names, in lower case, of the managed routes that the table holds after the plan.
+func (v view) kept() map[string]bool {
+	out := map[string]bool{}
+	for _, r := range v.table.Routes {
+		if v.rules.Managed(r) {
+			out[strings.ToLower(r.Name)] = true
+		}
+	}
+	for _, r := range v.plan.Edit.Put {
+		out[strings.ToLower(r.Name)] = true
+	}
+	for _, name := range v.plan.Edit.Delete {
+		delete(out, strings.ToLower(name))
+	}
+	return out
+}
+
+// report tells the log and the history. The history is for people: losing a line must not undo a write.
+func (x *run) report(ctx context.Context, e ended) {
+	level := slog.LevelInfo
+	switch e.Outcome {
+	case state.Denied, state.Refused, state.Failed:
+		level = slog.LevelError
+	case state.Busy, state.Throttled:
+		level = slog.LevelWarn
+	case state.Written, state.Unchanged, state.Waiting:
+	}
+	x.log.LogAttrs(ctx, level, "reconciled", slog.String("outcome", e.Outcome.String()), slog.String("code", e.Code), slog.String("message", e.Message),
+		slog.Int("added", e.Added), slog.Int("changed", e.Changed), slog.Int("removed", e.Removed), slog.Int("puts", x.sent), slog.Float64("seconds", e.Duration))
+	for _, w := range e.Warnings {
+		x.log.WarnContext(ctx, "look at this target", slog.String("warning", w))
+	}
+	if e.view == nil || x.done == 0 || e.view.plan.Empty() {
+		return
+	}
+	line, err := json.Marshal(historyLine{
+		Result: e.Result, Domain: x.wake.Domain, Target: x.target.Name, Table: x.target.RouteTable, Traceparent: x.wake.Traceparent, Observed: x.wake.Observed,
+		ETagBefore: e.view.table.ETag, Adds: changes(e.view.plan.Added), Moves: changes(e.view.plan.Changed), Removals: changes(e.view.plan.Removed),
+	})
+	if err == nil {
+		err = x.Store.AppendHistory(ctx, x.wake.Domain, x.target.Name, e.At, line)
+	}
+	if err != nil {
+		x.log.ErrorContext(ctx, "the history lacks a line", slog.Any("error", err))
+	}
+}
+
+// historyLine is one write of one target.
+type historyLine struct {
+	state.Result
+	Domain      string          `json:"domain"`
+	Target      string          `json:"target"`
+	Table       string          `json:"routeTable"`
+	Traceparent string          `json:"traceparent,omitempty"`
+	Observed    time.Time       `json:"observed,omitzero"`
+	ETagBefore  string          `json:"etagBefore"`
+	Adds        []historyChange `json:"adds,omitempty"`
+	Moves       []historyChange `json:"moves,omitempty"`
+	Removals    []historyChange `json:"removals,omitempty"`
+}
+
+type historyChange struct {
+	Prefix string `json:"prefix"`
+	From   string `json:"from,omitempty"`
+	To     string `json:"to,omitempty"`
+}
+
+func changes(list []plan.Change) []historyChange {
+	out := make([]historyChange, len(list))
+	for i, c := range list {
+		out[i].Prefix = c.Prefix.String()
+		if c.From.IsValid() {
+			out[i].From = c.From.String()
+		}
+		if c.To.IsValid() {
+			out[i].To = c.To.String()
+		}
+	}
+	return out
+}
+
+// followUp asks for another look where time alone will change the answer. What only a person can change is looked at again by the sweep.
+func (x *run) followUp(ctx context.Context, e ended) error {
+	switch e.Outcome {
+	case state.Busy:
+		return x.again(ctx, x.wake, "busy", orElse(e.retry, busyWait), x.wake.Attempt)
+	case state.Throttled:
+		return x.again(ctx, x.wake, "throttled", orElse(e.retry, throttledWait), x.wake.Attempt)
+	case state.Failed:
+		return x.again(ctx, x.wake, "retry", backOff(x.wake.Attempt), x.wake.Attempt+1)
+	case state.Waiting:
+		return x.again(ctx, x.wake, "due", e.view.fireAt.Sub(x.Now()), 0)
+	case state.Written, state.Unchanged, state.Refused:
+		if e.view != nil && !e.view.selected.NextLook.IsZero() {
+			return x.again(ctx, x.wake, "hold-down", e.view.selected.NextLook.Sub(x.Now()), 0)
+		}
+	case state.Denied:
+	}
+	return nil
+}
+
+func orElse(d, otherwise time.Duration) time.Duration {
+	if d > 0 {
+		return d
+	}
+	return otherwise
+}
+
+// release takes the intent back after an error, as far as that is possible: if it is not, the lease runs out.
+func (x *run) release(ctx context.Context) error {
+	err := x.update(ctx, func(doc *state.Target) {
+		doc.Intents = slices.DeleteFunc(doc.Intents, func(i state.Intent) bool { return i.Run == x.id && x.sent == 0 })
+	})
+	if err != nil {
+		return fmt.Errorf("take the intent back: %w", err)
+	}
+	return nil
+}

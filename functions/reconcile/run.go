@@ -1,0 +1,265 @@
+package reconcile
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/pointsman/pointsman/functions/invocation"
+	"github.com/pointsman/pointsman/shared/config"
+	"github.com/pointsman/pointsman/shared/fault"
+	"github.com/pointsman/pointsman/shared/plan"
+	"github.com/pointsman/pointsman/shared/state"
+	"github.com/pointsman/pointsman/shared/wake"
+)
+
+// run is one run of the write protocol for one target.
+type run struct {
+	*Reconcile
+	wake    wake.Wake
+	message invocation.Message
+	id      string
+	started time.Time
+	log     *slog.Logger
+
+	target config.Target
+	doc    *state.Target // as last saved by this run
+	etag   string
+	wakes  uint64 // doc.Wakes when work began: more of them later means that somebody left news to us
+	sent   int    // writes sent
+	done   int    // writes known to be applied: each moved the table's ETag, so older writers' writes fail
+}
+
+// claim saves the run's intent. It is not free when another run holds the target: then that run is told that there is news.
+func (x *run) claim(ctx context.Context) (free bool, err error) {
+	d, err := x.Store.Domain(ctx, x.wake.Domain)
+	if fault.Is(err, fault.NotFound) || fault.Is(err, fault.Poison) {
+		x.log.ErrorContext(ctx, "wake dropped: its domain has no valid file", slog.Any("error", err))
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	target, known := d.Config.Target(x.wake.Target)
+	if !known {
+		x.log.WarnContext(ctx, "wake dropped: the domain file has no such target any more")
+		return false, nil
+	}
+	x.target = target
+	for range maxConflicts {
+		doc, etag, err := x.Store.Target(ctx, x.wake.Domain, target)
+		if err != nil {
+			return false, err
+		}
+		if x.answered(doc) {
+			return false, nil
+		}
+		holder, held := x.holder(doc)
+		if held {
+			doc.Wakes++
+		} else {
+			doc.Intents = append(doc.Intents, state.Intent{Run: x.id, Wake: x.message.ID, Since: x.started, Until: x.Now().Add(x.Lease)})
+		}
+		switch etag, err = x.Store.SaveTarget(ctx, doc, etag); {
+		case fault.Is(err, fault.Conflict):
+			continue
+		case err != nil:
+			return false, err
+		case held:
+			return false, x.guard(ctx, holder)
+		}
+		x.doc, x.etag, x.wakes = doc, etag, doc.Wakes
+		return true, nil
+	}
+	return false, fmt.Errorf("document of target %s changes faster than an intent can be saved", x.target.Name)
+}
+
+// holder returns the intent that keeps this run away. An intent that an earlier delivery of this very message left does not: the host gives a
+// message back when the handler died or its lock was lost, and the protocol is safe against an owner that lives on.
+func (x *run) holder(doc *state.Target) (state.Intent, bool) {
+	for _, i := range doc.Intents {
+		mine := x.message.DeliveryCount > 1 && i.Wake == x.message.ID
+		if !mine && x.Now().Before(i.Until) {
+			return i, true
+		}
+	}
+	return state.Intent{}, false
+}
+
+// guardCause marks the wake that looks after a run which others left their news to.
+const guardCause = "guard/"
+
+// guard makes sure that the news left to the holder is looked at even if the holder dies. All who leave news to one run send the
+// same message id: a broker with duplicate detection keeps one.
+func (x *run) guard(ctx context.Context, holder state.Intent) error {
+	w := x.wake
+	w.Cause, w.Attempt = guardCause+holder.Run, 0
+	m, err := w.Message()
+	if err != nil {
+		return fmt.Errorf("guard of %s: %w", x.target.Name, err)
+	}
+	if err := x.Wakes.Send(ctx, m, holder.Until.Add(time.Second)); err != nil {
+		return fmt.Errorf("guard of %s: %w", x.target.Name, err)
+	}
+	x.log.DebugContext(ctx, "left to the run in flight", slog.String("run", holder.Run))
+	return nil
+}
+
+// answered reports whether this is a guard whose run has ended in order: it has seen the news that was left to it.
+func (x *run) answered(doc *state.Target) bool {
+	id, guard := strings.CutPrefix(x.wake.Cause, guardCause)
+	return guard && !doc.Holds(id)
+}
+
+// work reads, decides and writes until the table is as the documents say, or something forbids it. An error means that the documents
+// could not be read or written; all that the table's service says ends in the result.
+func (x *run) work(ctx context.Context) (ended, error) {
+	for range maxRounds {
+		e, settled, err := x.round(ctx)
+		if err != nil || settled {
+			return e, err
+		}
+	}
+	return ended{Result: state.Result{Outcome: state.Failed, Message: fmt.Sprintf("the table or the documents changed during each of %d tries", maxRounds)}}, nil
+}
+
+// round is one pass through steps 2 to 6. It is settled when the answer stands.
+func (x *run) round(ctx context.Context) (e ended, settled bool, err error) {
+	table, err := x.Tables.Get(ctx, x.target.RouteTable)
+	if err != nil {
+		return trouble(err), true, nil
+	}
+	v, err := x.view(ctx, table)
+	if err != nil {
+		return e, false, err
+	}
+	e = ended{Result: v.result(), view: &v}
+	switch {
+	case v.plan.Empty():
+		err = x.confirm(ctx, table)
+	case x.waits(&v):
+		e.Outcome = state.Waiting
+		return e, true, nil
+	default:
+		if err = x.own(ctx, v.plan.Names()); err != nil {
+			return e, false, err
+		}
+		err = x.write(ctx, table, v.plan.Edit)
+		if len(v.plan.Refused) == 0 {
+			e.Outcome = state.Written
+		}
+	}
+	if err != nil {
+		return x.failed(ctx, err)
+	}
+	same, err := x.stands(ctx, v)
+	return e, same, err
+}
+
+// failed says what follows from an error of the table's service: another round where a new read can tell more.
+func (x *run) failed(ctx context.Context, err error) (e ended, settled bool, _ error) {
+	switch fault.KindOf(err) {
+	case fault.Conflict:
+		x.log.InfoContext(ctx, "the table changed while it was read, once more", slog.Any("error", err))
+		return e, false, nil
+	case fault.Transient:
+		x.log.WarnContext(ctx, "the outcome is unknown, reading the table again", slog.Any("error", err))
+		return e, false, nil
+	case fault.Throttled, fault.NotFound, fault.Poison, fault.Denied, fault.Refused, fault.Bug:
+	}
+	return trouble(err), true, nil
+}
+
+// confirm makes sure that "nothing to write" was true when it was decided: the ETag has not moved since. If another run left an
+// intent it may still write what it decided on older documents; writing the same content moves the ETag and makes that fail.
+func (x *run) confirm(ctx context.Context, table plan.Table) error {
+	if x.doc.Others(x.id) {
+		return x.write(ctx, table, plan.Edit{})
+	}
+	now, err := x.Tables.Get(ctx, x.target.RouteTable)
+	if err != nil {
+		return fmt.Errorf("confirm: %w", err)
+	}
+	if now.ETag != table.ETag {
+		return fault.New(fault.Conflict, "the ETag of %s moved from %s to %s", x.target.Name, table.ETag, now.ETag)
+	}
+	return nil
+}
+
+func (x *run) write(ctx context.Context, table plan.Table, edit plan.Edit) error {
+	x.sent++
+	if err := x.Tables.Put(ctx, table, edit); err != nil {
+		return fmt.Errorf("write: %w", err)
+	}
+	x.done++
+	return nil
+}
+
+// own saves the names of the routes that are about to be written.
+func (x *run) own(ctx context.Context, names []string) error {
+	if !slices.ContainsFunc(names, func(name string) bool { return !x.doc.Owns(name) }) {
+		return nil
+	}
+	return x.update(ctx, func(doc *state.Target) { doc.Claim(names) })
+}
+
+// errLost says that another run took the target over.
+func (x *run) errLost() error {
+	return fault.New(fault.Transient, "run %s lost its lease on target %s", x.id, x.target.Name)
+}
+
+// update changes the target's document while this run holds it.
+func (x *run) update(ctx context.Context, change func(*state.Target)) error {
+	for range maxConflicts {
+		change(x.doc)
+		etag, err := x.Store.SaveTarget(ctx, x.doc, x.etag)
+		if err == nil {
+			x.etag = etag
+			return nil
+		}
+		if !fault.Is(err, fault.Conflict) {
+			return err
+		}
+		if x.doc, x.etag, err = x.Store.Target(ctx, x.wake.Domain, x.target); err != nil {
+			return err
+		}
+		if !x.doc.Holds(x.id) {
+			return x.errLost()
+		}
+	}
+	return fmt.Errorf("document of target %s changes faster than it can be saved", x.target.Name)
+}
+
+// stands reports whether the documents still lead to the same answer.
+func (x *run) stands(ctx context.Context, v view) (bool, error) {
+	d, err := x.Store.Domain(ctx, x.wake.Domain)
+	if err != nil {
+		return false, err
+	}
+	docs, err := x.Store.NVAs(ctx, d.Config)
+	if err != nil {
+		return false, err
+	}
+	return v.stands(d, docs), nil
+}
+
+// trouble turns what the table's service answered into an end.
+func trouble(err error) ended {
+	e := ended{Result: state.Result{Outcome: state.Failed, Code: fault.Code(err), Message: err.Error()}, retry: fault.RetryAfter(err)}
+	switch fault.KindOf(err) {
+	case fault.Throttled:
+		e.Outcome = state.Throttled
+		if e.Code == busyCode {
+			e.Outcome = state.Busy
+		}
+	case fault.Denied, fault.NotFound:
+		e.Outcome = state.Denied
+	case fault.Refused:
+		e.Outcome = state.Refused
+	case fault.Transient, fault.Conflict, fault.Poison, fault.Bug:
+	}
+	return e
+}

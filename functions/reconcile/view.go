@@ -1,0 +1,181 @@
+package reconcile
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/pointsman/pointsman/functions/documents"
+	"github.com/pointsman/pointsman/shared/coalesce"
+	"github.com/pointsman/pointsman/shared/config"
+	"github.com/pointsman/pointsman/shared/plan"
+	"github.com/pointsman/pointsman/shared/selection"
+	"github.com/pointsman/pointsman/shared/state"
+)
+
+// view is one consistent answer: what was read, and what follows from it.
+type view struct {
+	at        time.Time
+	domain    documents.Domain
+	target    config.Target
+	docs      map[string]*state.NVA
+	revisions map[string]uint64
+	installed map[netip.Prefix]netip.Addr
+	table     plan.Table
+	rules     plan.Rules
+	selected  selection.Result
+	plan      plan.Plan
+	account   coalesce.Account // when the plan waits
+	fireAt    time.Time
+}
+
+// view reads the documents, after the table, and plans.
+func (x *run) view(ctx context.Context, table plan.Table) (view, error) {
+	d, err := x.Store.Domain(ctx, x.wake.Domain)
+	if err != nil {
+		return view{}, err
+	}
+	docs, err := x.Store.NVAs(ctx, d.Config)
+	if err != nil {
+		return view{}, err
+	}
+	if t, known := d.Config.Target(x.wake.Target); known && config.SameTable(t.RouteTable, x.target.RouteTable) {
+		x.target = t // the newest limits and members; another table is another run's work
+	}
+	rules := plan.Rules{
+		NamePrefix: d.Config.Policy.RouteNamePrefix, Owned: x.doc.Owns, Limit: x.target.Limit,
+		MaxRemovedShare: d.Config.Guards.MaxRemovedShare, MinRemoved: d.Config.Guards.MinRemoved,
+	}
+	v := view{at: x.Now(), domain: d, target: x.target, docs: docs, revisions: revisions(docs), installed: rules.Installed(table), table: table, rules: rules}
+	v.selected = v.selectFrom(d, docs)
+	v.plan = plan.Diff(table, wants(v.selected.Choices), rules)
+	return v, nil
+}
+
+// selectFrom answers for the routes that were installed when the table was read.
+func (v view) selectFrom(d documents.Domain, docs map[string]*state.NVA) selection.Result {
+	return selection.Select(selection.Input{Domain: d.Config, Target: v.target, NVAs: docs, Installed: v.installed, Now: v.at})
+}
+
+// stands reports whether newer documents lead to the same answer.
+func (v view) stands(d documents.Domain, docs map[string]*state.NVA) bool {
+	if d.ETag == v.domain.ETag && maps.Equal(revisions(docs), v.revisions) {
+		return true
+	}
+	if t, known := d.Config.Target(v.target.Name); !known || !config.SameTable(t.RouteTable, v.target.RouteTable) {
+		return true // no longer this run's work
+	}
+	return slices.Equal(wants(v.selectFrom(d, docs).Choices), wants(v.selected.Choices))
+}
+
+func revisions(docs map[string]*state.NVA) map[string]uint64 {
+	out := map[string]uint64{}
+	for name, doc := range docs {
+		out[name] = doc.Revision
+	}
+	return out
+}
+
+func wants(choices []selection.Choice) []plan.Want {
+	out := make([]plan.Want, len(choices))
+	for i, c := range choices {
+		out[i] = plan.Want{Prefix: c.Prefix, NextHop: c.NextHop}
+	}
+	return out
+}
+
+// waits reports whether the plan is not yet worth a write, and notes when it will be.
+func (x *run) waits(v *view) bool {
+	policy := coalesce.Policy{Price: v.domain.Config.Policy.WritePrice, Cap: v.domain.Config.Policy.WriteCap}
+	var before coalesce.Account
+	if p := x.doc.Pending; p != nil {
+		before = coalesce.Account{Since: p.Since, At: p.At, Accrued: p.Accrued, Weight: p.Weight}
+	}
+	v.fireAt, v.account = policy.FireAt(before, v.change(), v.at)
+	return v.fireAt.Sub(v.at) > notWorthAWake
+}
+
+// notWorthAWake is a wait that another turn over the bus would take anyway.
+const notWorthAWake = 250 * time.Millisecond
+
+// change weighs the plan: a move away from a next hop that no live announcer of the prefix has is a move away from a dead one.
+func (v view) change() coalesce.Change {
+	c := coalesce.Change{Missing: len(v.plan.Added), Better: len(v.plan.Removed)}
+	for _, m := range v.plan.Changed {
+		if v.alive(m.Prefix, m.From) {
+			c.Better++
+		} else {
+			c.Dead++
+		}
+	}
+	return c
+}
+
+// alive reports whether the NVA behind hop is up, or at least not known to be down, and announces p.
+func (v view) alive(p netip.Prefix, hop netip.Addr) bool {
+	for _, nva := range v.domain.Config.NVAs {
+		doc := v.docs[nva.Name]
+		if doc == nil || nva.NextHop(p) != hop {
+			continue
+		}
+		_, announced := doc.Announces(p)
+		l := selection.LivenessOf(doc, v.domain.Config.Policy.Silence, v.selected.Frozen)
+		return announced && (l == selection.Up || l == selection.ControlLost)
+	}
+	return false
+}
+
+// maxShown bounds each list in the target's document.
+const maxShown = 20
+
+// result describes the view; Outcome is what holds if nothing is written.
+func (v view) result() state.Result {
+	r := state.Result{
+		Outcome: state.Unchanged, Added: len(v.plan.Added), Changed: len(v.plan.Changed), Removed: len(v.plan.Removed), Routes: v.plan.Routes,
+	}
+	for _, b := range v.plan.Blocked {
+		r.Blocked = append(r.Blocked, fmt.Sprintf("%s (held by route %s, which is not Pointsman's)", b.Prefix, b.Name))
+	}
+	for _, refused := range v.selected.Refused {
+		r.Refused = append(r.Refused, refused.String())
+	}
+	for _, refused := range v.plan.Refused {
+		r.Outcome, r.Code, r.Message = state.Refused, refused.Code, refused.Text
+	}
+	r.Blocked, r.Refused, r.Warnings = shorten(r.Blocked), shorten(r.Refused), v.warnings()
+	return r
+}
+
+// warnings names what a person should look at.
+func (v view) warnings() []string {
+	var out []string
+	if v.selected.Frozen {
+		out = append(out, "every NVA is silent: nothing is moved until one is heard (is the bus or the agents' way to it down?)")
+	}
+	last := 0
+	for _, c := range v.selected.Choices {
+		if c.Reason == selection.LastHolder {
+			last++
+		}
+	}
+	if last > 0 {
+		out = append(out, fmt.Sprintf("%d prefixes have no NVA that is up: they keep their next hop", last))
+	}
+	if v.plan.Routes*10 > v.rules.Limit*9 {
+		out = append(out, fmt.Sprintf("the table is nearly full: %d of %d routes", v.plan.Routes, v.rules.Limit))
+	}
+	for _, p := range v.domain.Problems {
+		out = append(out, "the newest domain file is not valid, the last valid one is in force: "+p.String())
+	}
+	return shorten(out)
+}
+
+func shorten(list []string) []string {
+	if len(list) <= maxShown {
+		return list
+	}
+	return append(list[:maxShown:maxShown], fmt.Sprintf("and %d more", len(list)-maxShown))
+}

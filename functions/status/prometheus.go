@@ -1,0 +1,112 @@
+package status
+
+import (
+	"fmt"
+	"sort"
+	"strings"
+	"time"
+
+	"github.com/pointsman/pointsman/shared/selection"
+	"github.com/pointsman/pointsman/shared/state"
+)
+
+// Prometheus returns the report in the text exposition format. The figures come from the documents, so every instance of a
+// scaled-out function app shows the same ones.
+func (r Report) Prometheus() string {
+	m := metrics{}
+	m.add("pointsman_parked_messages", "Messages that could not be used and were parked.", "gauge", float64(r.Parked))
+	for _, d := range r.Domains {
+		m.add("pointsman_domain_frozen", "1 while every NVA of the domain is silent and nothing moves.", "gauge", truth(d.Frozen), "domain", d.Name)
+		m.add("pointsman_domain_file_problems", "Problems in the newest domain file, which is not in force while there are any.", "gauge", float64(len(d.Problems)), "domain", d.Name)
+		m.add("pointsman_domain_unreadable", "1 while the domain has no valid file or its documents cannot be read.", "gauge", truth(d.Error != ""), "domain", d.Name)
+		for _, n := range d.NVAs {
+			m.nva(d.Name, n)
+		}
+		for _, t := range d.Targets {
+			m.target(d.Name, t)
+		}
+	}
+	return m.String()
+}
+
+func (m metrics) nva(domain string, n NVA) {
+	for _, l := range []selection.Liveness{selection.Up, selection.ControlLost, selection.Down, selection.Draining, selection.Unheard} {
+		m.add("pointsman_nva_liveness", "1 for the liveness that the NVA has.", "gauge", truth(n.Liveness == l.String()), "domain", domain, "nva", n.Name, "liveness", l.String())
+	}
+	m.add("pointsman_nva_prefixes", "Prefixes that the NVA announces.", "gauge", float64(n.Prefixes), "domain", domain, "nva", n.Name)
+	m.add("pointsman_nva_missing_events", "Events that the agent published and that have not arrived.", "gauge", float64(n.Missing), "domain", domain, "nva", n.Name)
+	m.add("pointsman_nva_digest_differs", "1 while the RIB differs from the agent's although no event is missing.", "gauge", truth(n.Differs), "domain", domain, "nva", n.Name)
+	m.add("pointsman_nva_cloned", "1 if a second agent was seen with the NVA's name.", "gauge", truth(n.Clone != nil), "domain", domain, "nva", n.Name)
+}
+
+func (m metrics) target(domain string, t Target) {
+	labels := []string{"domain", domain, "target", t.Name}
+	m.add("pointsman_target_writes_total", "Writes of the route table that were applied.", "counter", float64(t.Writes), labels...)
+	m.add("pointsman_target_managed_routes", "Routes that Pointsman keeps in the table.", "gauge", float64(t.Managed), labels...)
+	m.add("pointsman_target_routes", "Routes in the table, unmanaged ones included.", "gauge", float64(t.Result.Routes), labels...)
+	m.add("pointsman_target_routes_limit", "Routes that the table may hold.", "gauge", float64(t.Limit), labels...)
+	m.add("pointsman_target_trouble_since_seconds", "Unix time since when the target cannot be brought to the desired state; 0 if it can.", "gauge", unix(t.Trouble), labels...)
+	m.add("pointsman_target_last_good_seconds", "Unix time when the table was last known to be as desired.", "gauge", unix(t.LastGood), labels...)
+	for _, o := range state.Outcomes() {
+		m.add("pointsman_target_reconciles_total", "Reconciles by outcome.", "counter", float64(t.Outcomes[o.String()]), append(labels, "outcome", o.String())...)
+		code := ""
+		if t.Result.Outcome == o {
+			code = t.Result.Code
+		}
+		m.add("pointsman_target_outcome", "1 for the outcome of the last reconcile; code is the service's error code.", "gauge", truth(t.Result.Outcome == o), append(labels, "outcome", o.String(), "code", code)...)
+	}
+}
+
+// metrics holds the lines of each family.
+type metrics map[string]*family
+
+type family struct {
+	help, kind string
+	lines      []string
+}
+
+func (m metrics) add(name, help, kind string, value float64, labels ...string) {
+	f := m[name]
+	if f == nil {
+		f = &family{help: help, kind: kind}
+		m[name] = f
+	}
+	var pairs []string
+	for i := 0; i+1 < len(labels); i += 2 {
+		pairs = append(pairs, fmt.Sprintf("%s=%q", labels[i], labels[i+1]))
+	}
+	text := name
+	if len(pairs) > 0 {
+		text += "{" + strings.Join(pairs, ",") + "}"
+	}
+	f.lines = append(f.lines, fmt.Sprintf("%s %g", text, value))
+}
+
+// String returns all families in the order of their names.
+func (m metrics) String() string {
+	names := make([]string, 0, len(m))
+	for name := range m {
+		names = append(names, name)
+	}
+	sort.Strings(names)
+	var b strings.Builder
+	for _, name := range names {
+		f := m[name]
+		fmt.Fprintf(&b, "# HELP %s %s\n# TYPE %s %s\n%s\n", name, f.help, name, f.kind, strings.Join(f.lines, "\n"))
+	}
+	return b.String()
+}
+
+func truth(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+func unix(t time.Time) float64 {
+	if t.IsZero() {
+		return 0
+	}
+	return float64(t.UnixMilli()) / 1000
+}

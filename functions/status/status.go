@@ -1,0 +1,153 @@
+// Package status shows what Pointsman knows and what it last did, from the documents alone: any instance answers the same.
+package status
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/pointsman/pointsman/functions/documents"
+	"github.com/pointsman/pointsman/shared/config"
+	"github.com/pointsman/pointsman/shared/event"
+	"github.com/pointsman/pointsman/shared/located"
+	"github.com/pointsman/pointsman/shared/selection"
+	"github.com/pointsman/pointsman/shared/state"
+)
+
+// Store is where the documents are.
+type Store interface {
+	Domains(ctx context.Context) ([]string, error)
+	Domain(ctx context.Context, name string) (documents.Domain, error)
+	NVAs(ctx context.Context, d *config.Domain) (map[string]*state.NVA, error)
+	Target(ctx context.Context, domain string, t config.Target) (doc *state.Target, etag string, err error)
+}
+
+// Lot counts the parked messages, up to a bound.
+type Lot interface {
+	Parked(ctx context.Context) (int, error)
+}
+
+// Status is the function. All fields are needed.
+type Status struct {
+	Store Store
+	Lot   Lot
+	Now   func() time.Time
+}
+
+// Report is the whole answer.
+type Report struct {
+	At      time.Time `json:"at"`
+	Parked  int       `json:"parkedMessages"`
+	Domains []Domain  `json:"domains"`
+}
+
+// Domain is one domain file with its NVAs and targets.
+type Domain struct {
+	Name     string           `json:"name"`
+	Frozen   bool             `json:"frozen"`             // every NVA is silent: nothing moves
+	Problems located.Problems `json:"problems,omitempty"` // of the newest file, if it is not the one in force
+	Error    string           `json:"error,omitempty"`    // why there is nothing to show
+	NVAs     []NVA            `json:"nvas"`
+	Targets  []Target         `json:"targets"`
+}
+
+// NVA is what is known of one appliance.
+type NVA struct {
+	Name       string        `json:"name"`
+	Liveness   string        `json:"liveness"`
+	Since      time.Time     `json:"since,omitzero"`    // of the liveness
+	LastSeen   time.Time     `json:"lastSeen,omitzero"` // the newest event; beats of a living agent are not events
+	Restarting bool          `json:"restarting,omitempty"`
+	Notice     string        `json:"notice,omitempty"` // the agent's reason for draining or restarting
+	Prefixes   int           `json:"prefixes"`
+	Version    event.Version `json:"version"` // newest event
+	Missing    uint64        `json:"missingEvents"`
+	Differs    bool          `json:"digestDiffers"` // all events are in, and the RIB still differs from the agent's
+	Clone      *state.Clone  `json:"clone,omitempty"`
+}
+
+// Target is what is known of one target.
+type Target struct {
+	Name     string            `json:"name"`
+	Table    string            `json:"routeTable"`
+	Result   state.Result      `json:"lastResult,omitzero"`
+	Trouble  time.Time         `json:"troubleSince,omitzero"`
+	LastGood time.Time         `json:"lastGood,omitzero"`
+	FireAt   time.Time         `json:"fireAt,omitzero"`
+	Managed  int               `json:"managedRoutes"`
+	Limit    int               `json:"limit"`
+	Writes   uint64            `json:"writes"`
+	Outcomes map[string]uint64 `json:"outcomes,omitempty"`
+	InFlight []state.Intent    `json:"inFlight,omitempty"`
+}
+
+// Report reads everything. only names the one domain to show; empty shows all.
+func (s *Status) Report(ctx context.Context, only string) (Report, error) {
+	r := Report{At: s.Now(), Domains: []Domain{}}
+	parked, err := s.Lot.Parked(ctx)
+	if err != nil {
+		return r, fmt.Errorf("status: %w", err)
+	}
+	r.Parked = parked
+	names, err := s.Store.Domains(ctx)
+	if err != nil {
+		return r, fmt.Errorf("status: %w", err)
+	}
+	for _, name := range names {
+		if only != "" && only != name {
+			continue
+		}
+		d, err := s.domain(ctx, name)
+		if err != nil {
+			d.Error = err.Error()
+		}
+		r.Domains = append(r.Domains, d)
+	}
+	return r, nil
+}
+
+func (s *Status) domain(ctx context.Context, name string) (Domain, error) {
+	out := Domain{Name: name, NVAs: []NVA{}, Targets: []Target{}}
+	d, err := s.Store.Domain(ctx, name)
+	out.Problems = d.Problems
+	if err != nil {
+		return out, err
+	}
+	docs, err := s.Store.NVAs(ctx, d.Config)
+	if err != nil {
+		return out, err
+	}
+	out.Frozen = selection.Frozen(d.Config, docs)
+	for _, n := range d.Config.NVAs {
+		out.NVAs = append(out.NVAs, describeNVA(n.Name, docs[n.Name], d.Config.Policy.Silence, out.Frozen))
+	}
+	for _, t := range d.Config.Targets {
+		doc, _, err := s.Store.Target(ctx, name, t)
+		if err != nil {
+			return out, err
+		}
+		out.Targets = append(out.Targets, describeTarget(t, doc))
+	}
+	return out, nil
+}
+
+func describeNVA(name string, doc *state.NVA, silence config.Silence, frozen bool) NVA {
+	out := NVA{Name: name, Liveness: selection.LivenessOf(doc, silence, frozen).String()}
+	if doc == nil {
+		return out
+	}
+	out.Since, out.LastSeen, out.Restarting, out.Version, out.Clone = doc.Since, doc.LastSeen, doc.Restarting(), doc.Claim, doc.Clone
+	out.Prefixes = len(doc.RIB())
+	out.Missing, out.Differs = doc.Gap()
+	if doc.Restarting() || doc.Draining() {
+		out.Notice = doc.Notice.Reason
+	}
+	return out
+}
+
+func describeTarget(t config.Target, doc *state.Target) Target {
+	return Target{
+		Name: t.Name, Table: t.RouteTable, Result: doc.Result, Trouble: doc.Trouble, LastGood: doc.LastGood, FireAt: doc.FireAt,
+		Managed: len(doc.Owned), Limit: t.Limit, Writes: doc.Writes, Outcomes: doc.Counts, InFlight: doc.Intents,
+	}
+}

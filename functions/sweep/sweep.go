@@ -1,0 +1,75 @@
+// Package sweep wakes every target on a timer: the backstop for whatever was lost on the way.
+package sweep
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/pointsman/pointsman/functions/documents"
+	"github.com/pointsman/pointsman/shared/message"
+	"github.com/pointsman/pointsman/shared/wake"
+)
+
+// Store lists the domains and reads their files.
+type Store interface {
+	Domains(ctx context.Context) ([]string, error)
+	Domain(ctx context.Context, name string) (documents.Domain, error)
+}
+
+// Wakes sends a wake, to be delivered at once or at a time. It returns nil only when the broker has it; sending twice is harmless.
+type Wakes interface {
+	Send(ctx context.Context, m message.Message, at time.Time) error
+}
+
+// Sweep is the function. All fields are needed.
+type Sweep struct {
+	Store  Store
+	Wakes  Wakes
+	Now    func() time.Time
+	Spread time.Duration // the wakes are spread over this time, so that a large estate does not use its quota up at once
+	Log    *slog.Logger
+}
+
+// Handle wakes all targets of all domains. One domain in trouble does not keep the others from being swept.
+func (s *Sweep) Handle(ctx context.Context) error {
+	names, err := s.Store.Domains(ctx)
+	if err != nil {
+		return fmt.Errorf("sweep: %w", err)
+	}
+	var wakes []wake.Wake
+	var failed error
+	for _, name := range names {
+		d, err := s.Store.Domain(ctx, name)
+		if err != nil {
+			s.Log.ErrorContext(ctx, "a domain cannot be swept", slog.String("domain", name), slog.Any("error", err))
+			failed = errors.Join(failed, err)
+			continue
+		}
+		for _, p := range d.Problems {
+			s.Log.ErrorContext(ctx, "the newest domain file is not valid, the last valid one is in force", slog.String("domain", name), slog.String("problem", p.String()))
+		}
+		for _, t := range d.Config.Targets {
+			wakes = append(wakes, wake.Wake{Domain: name, Target: t.Name, Cause: "sweep/" + s.Now().UTC().Format("20060102T1504")})
+		}
+	}
+	return errors.Join(failed, s.send(ctx, wakes))
+}
+
+// send puts the wakes on the bus, evenly over Spread.
+func (s *Sweep) send(ctx context.Context, wakes []wake.Wake) error {
+	start := s.Now()
+	var failed error
+	for i, w := range wakes {
+		m, err := w.Message()
+		if err == nil {
+			err = s.Wakes.Send(ctx, m, start.Add(s.Spread*time.Duration(i)/time.Duration(len(wakes))))
+		}
+		if err != nil {
+			failed = errors.Join(failed, fmt.Errorf("sweep %s/%s: %w", w.Domain, w.Target, err))
+		}
+	}
+	return failed
+}
