@@ -102,18 +102,18 @@ func apply(routes []*armnetwork.Route, edit plan.Edit) ([]*armnetwork.Route, err
 	for _, r := range routes {
 		name := strings.ToLower(value(r.Name))
 		replacement, replaced := put[name]
-		if !replaced && gone[name] {
-			continue
-		}
-		written, err := writable(r), error(nil)
-		if replaced {
+		switch {
+		case replaced:
 			delete(put, name)
-			written, err = encodeRoute(replacement)
+			written, err := encodeRoute(replacement)
+			if err != nil {
+				return nil, err
+			}
+			written.Name = r.Name // in the spelling that the table has
+			after = append(after, written)
+		case !gone[name]:
+			after = append(after, writable(r))
 		}
-		if err != nil {
-			return nil, err
-		}
-		after = append(after, written)
 	}
 	return appendNew(after, edit.Put, put)
 }
