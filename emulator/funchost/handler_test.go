@@ -120,8 +120,9 @@ type rig struct {
 	script   func(recorded) scripted // nil: success
 	onStart  func(recorded) scripted // nil: go on
 
-	log    *logBuffer
-	events chan Invocation
+	log      *logBuffer
+	events   chan Invocation
+	prepared []func(*Host)
 }
 
 type logBuffer struct {
@@ -178,6 +179,12 @@ func newRig(t *testing.T, files map[string]string) *rig {
 	return r
 }
 
+// prepare adds a change to the host before its start.
+func (r *rig) prepare(p func(*Host)) *rig {
+	r.prepared = append(r.prepared, p)
+	return r
+}
+
 // startHost starts it; prepare may change the host before.
 func (r *rig) startHost(prepare ...func(*Host)) *rig {
 	r.t.Helper()
@@ -185,7 +192,7 @@ func (r *rig) startHost(prepare ...func(*Host)) *rig {
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	for _, p := range prepare {
+	for _, p := range append(r.prepared, prepare...) {
 		p(h)
 	}
 	h.Observe(func(i Invocation) { r.events <- i })
