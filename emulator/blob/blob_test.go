@@ -1,0 +1,277 @@
+package blob_test
+
+import (
+	"context"
+	"crypto/tls"
+	"encoding/base64"
+	"errors"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
+	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob"
+	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/bloberror"
+	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/container"
+
+	emulator "github.com/pointsman/pointsman/emulator/blob"
+	"github.com/pointsman/pointsman/emulator/localca"
+)
+
+const account = "local"
+
+func key() string { return base64.StdEncoding.EncodeToString([]byte("a key that is no secret")) }
+
+// kit is a running emulator and an HTTP client that trusts it.
+type kit struct {
+	*emulator.Server
+	http *http.Client
+}
+
+func start(t *testing.T, cfg emulator.Config) *kit {
+	t.Helper()
+	ca, err := localca.New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if cfg.TLS, err = ca.ServerTLS(); err != nil {
+		t.Fatal(err)
+	}
+	cfg.Account, cfg.Key = account, key()
+	server, err := emulator.Start(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: ca.Pool()}}
+	t.Cleanup(func() {
+		transport.CloseIdleConnections()
+		if err := server.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return &kit{server, &http.Client{Transport: transport}}
+}
+
+func (k *kit) options() *azblob.ClientOptions {
+	return &azblob.ClientOptions{ClientOptions: policy.ClientOptions{
+		Transport: k.http,
+		Retry:     policy.RetryOptions{MaxRetries: -1},
+	}}
+}
+
+// sharedKey returns a client of the account at url.
+func sharedKey(t *testing.T, url, name, secret string, options *azblob.ClientOptions) *azblob.Client {
+	t.Helper()
+	credential, err := azblob.NewSharedKeyCredential(name, secret)
+	if err != nil {
+		t.Fatal(err)
+	}
+	client, err := azblob.NewClientWithSharedKeyCredential(url, credential, options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return client
+}
+
+// token is a credential with a constant token.
+type token string
+
+func (t token) GetToken(context.Context, policy.TokenRequestOptions) (azcore.AccessToken, error) {
+	return azcore.AccessToken{Token: string(t), ExpiresOn: time.Now().Add(time.Hour)}, nil
+}
+
+func (k *kit) bearer(t *testing.T, credential token) *azblob.Client {
+	t.Helper()
+	client, err := azblob.NewClient(k.URL(), credential, k.options())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return client
+}
+
+// newContainer makes a container called test.
+func newContainer(t *testing.T, k *kit) *container.Client {
+	t.Helper()
+	client := sharedKey(t, k.URL(), account, key(), k.options())
+	if _, err := client.CreateContainer(t.Context(), "test", nil); err != nil {
+		t.Fatal(err)
+	}
+	return client.ServiceClient().NewContainerClient("test")
+}
+
+func TestMemory(t *testing.T) {
+	k := start(t, emulator.Config{})
+	suite(t, sharedKey(t, k.URL(), account, key(), k.options()))
+}
+
+func TestDirectoryWithBearer(t *testing.T) {
+	k := start(t, emulator.Config{Directory: t.TempDir()})
+	suite(t, k.bearer(t, "somebody"))
+}
+
+// TestOtherService runs the suite on a service that POINTSMAN_BLOB_URL, _ACCOUNT and _KEY name: Azurite, or a storage account. Without
+// them there is nothing to compare with, and the emulator's own tests are the others.
+func TestOtherService(t *testing.T) {
+	url := os.Getenv("POINTSMAN_BLOB_URL")
+	if url == "" {
+		return
+	}
+	suite(t, sharedKey(t, url, os.Getenv("POINTSMAN_BLOB_ACCOUNT"), os.Getenv("POINTSMAN_BLOB_KEY"), nil))
+}
+
+func TestDirectorySurvivesARestart(t *testing.T) {
+	directory := t.TempDir()
+	clock := func() time.Time { return time.Unix(1_800_000_000, 0) } // stands still: ETags must not repeat all the same
+	first := start(t, emulator.Config{Directory: directory, Now: clock})
+	etag := put(t, newContainer(t, first), "a/doc", "line one\nline two")
+	if err := first.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(directory, "test", "write-123"), []byte("half"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+
+	second := start(t, emulator.Config{Directory: directory, Now: clock})
+	c := sharedKey(t, second.URL(), account, key(), second.options()).ServiceClient().NewContainerClient("test")
+	if text, tag := get(t, c, "a/doc"); text != "line one\nline two" || tag != etag {
+		t.Errorf("%q %s, want ETag %s", text, tag, etag)
+	}
+	if tag := put(t, c, "a/doc", "new"); tag <= etag {
+		t.Errorf("ETag %s after %s", tag, etag)
+	}
+}
+
+func TestAuthorization(t *testing.T) {
+	k := start(t, emulator.Config{Verify: func(token string) (string, error) {
+		if token != "good" {
+			return "", errors.New("unknown")
+		}
+		return "oid", nil
+	}})
+	other := base64.StdEncoding.EncodeToString([]byte("another key"))
+	_, err := sharedKey(t, k.URL(), account, other, k.options()).CreateContainer(t.Context(), "test", nil)
+	refused(t, err, http.StatusForbidden, bloberror.AuthenticationFailed)
+	_, err = k.bearer(t, "bad").CreateContainer(t.Context(), "test", nil)
+	refused(t, err, http.StatusForbidden, bloberror.AuthenticationFailed)
+	anonymous, err := azblob.NewClientWithNoCredential(k.URL(), k.options())
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = anonymous.CreateContainer(t.Context(), "test", nil)
+	refused(t, err, http.StatusUnauthorized, bloberror.NoAuthenticationInformation)
+
+	k.ResetCalls()
+	if _, err = k.bearer(t, "good").CreateContainer(t.Context(), "test", nil); err != nil {
+		t.Fatal(err)
+	}
+	calls := k.Calls()
+	if len(calls) != 1 || calls[0].Operation != "CreateContainer" || calls[0].Principal != "oid" || calls[0].Status != http.StatusCreated {
+		t.Errorf("%+v", calls)
+	}
+}
+
+func TestErrorsAreXML(t *testing.T) {
+	k := start(t, emulator.Config{})
+	_, err := newContainer(t, k).NewBlobClient("nothing").DownloadStream(t.Context(), nil)
+	var answer *azcore.ResponseError
+	if !errors.As(err, &answer) {
+		t.Fatal(err)
+	}
+	if got := answer.RawResponse.Header.Get("X-Ms-Error-Code"); got != "BlobNotFound" {
+		t.Errorf("x-ms-error-code %q", got)
+	}
+	if !strings.Contains(err.Error(), "<Error><Code>BlobNotFound</Code><Message>The specified blob does not exist.") {
+		t.Errorf("body: %v", err)
+	}
+}
+
+func TestAppendBlobIsFull(t *testing.T) {
+	k := start(t, emulator.Config{MaxBlocks: 2})
+	client := newContainer(t, k).NewAppendBlobClient("log")
+	if _, err := client.Create(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if _, err := client.AppendBlock(t.Context(), body("x"), nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, err := client.AppendBlock(t.Context(), body("x"), nil)
+	refused(t, err, http.StatusConflict, bloberror.BlockCountExceedsLimit)
+}
+
+// TestFaults checks {not applied, applied} x {error answer, no answer}.
+func TestFaults(t *testing.T) {
+	for _, test := range []struct {
+		name  string
+		fault emulator.Fault
+		want  string
+	}{
+		{"answer", emulator.Fault{Status: http.StatusServiceUnavailable}, "old"},
+		{"answer, applied", emulator.Fault{Status: http.StatusServiceUnavailable, Applied: true}, "new"},
+		{"dropped", emulator.Fault{DropConnection: true}, "old"},
+		{"dropped, applied", emulator.Fault{DropConnection: true, Applied: true}, "new"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			k := start(t, emulator.Config{})
+			c := newContainer(t, k)
+			put(t, c, "doc", "old")
+			test.fault.Method, test.fault.PathContains = http.MethodPut, "/doc"
+			k.Faults().Script(test.fault)
+			_, err := c.NewBlockBlobClient("doc").Upload(t.Context(), body("new"), nil)
+			if err == nil {
+				t.Error("the write succeeded")
+			}
+			if test.fault.Status != 0 {
+				refused(t, err, test.fault.Status, bloberror.ServerBusy)
+			}
+			if text, _ := get(t, c, "doc"); text != test.want {
+				t.Errorf("%q, want %q", text, test.want)
+			}
+			put(t, c, "doc", "the fault is used up")
+		})
+	}
+}
+
+func TestFaultSelection(t *testing.T) {
+	k := start(t, emulator.Config{})
+	c := newContainer(t, k)
+	k.Faults().Script(emulator.Fault{PathContains: "doc", Skip: 1, Count: 2, Status: http.StatusInternalServerError, Code: "InternalError"})
+	failed := ""
+	for range 5 {
+		if _, err := c.NewBlockBlobClient("doc").Upload(t.Context(), body("x"), nil); err != nil {
+			failed += "x"
+		} else {
+			failed += "."
+		}
+	}
+	if failed != ".xx.." {
+		t.Errorf("%s, want .xx..", failed)
+	}
+}
+
+func TestOutage(t *testing.T) {
+	k := start(t, emulator.Config{})
+	c := newContainer(t, k)
+	k.Faults().Outage(true)
+	if _, err := c.NewBlockBlobClient("doc").Upload(t.Context(), body("x"), nil); err == nil {
+		t.Error("a write during an outage succeeded")
+	}
+	k.Faults().Outage(false)
+	put(t, c, "doc", "x")
+}
+
+func TestDelayEndsWithTheClient(t *testing.T) {
+	k := start(t, emulator.Config{})
+	c := newContainer(t, k)
+	k.Faults().Script(emulator.Fault{Delay: time.Hour})
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+	defer cancel()
+	if _, err := c.NewBlockBlobClient("doc").Upload(ctx, body("x"), nil); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("got %v", err)
+	}
+}
