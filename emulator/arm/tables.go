@@ -228,9 +228,7 @@ func (op *operation) settled(t table) table {
 		if op.before == nil {
 			return table{}
 		}
-		etag := t.etag
-		t = *op.before
-		t.etag = etag
+		return op.before.restored(t.etag)
 	case opSucceeded:
 		if t.state == stateDeleting {
 			return table{}
@@ -241,6 +239,17 @@ func (op *operation) settled(t table) table {
 		panic("arm: operation settled while in progress")
 	}
 	return t
+}
+
+// restored returns what t has become while a write that is now undone was in flight: what it waited for has completed.
+func (t *table) restored(etag string) table {
+	restored := *t
+	restored.etag = etag
+	restored.routes = slices.DeleteFunc(slices.Clone(t.routes), func(r route) bool { return r.deleting })
+	if restored.state == stateUpdating {
+		restored.state = stateSucceeded
+	}
+	return restored
 }
 
 // patchTags replaces the tags, at once; nothing else can be patched.
