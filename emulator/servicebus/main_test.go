@@ -23,21 +23,28 @@ func bubble(t *testing.T, cfg servicebus.Config, f func(t *testing.T, s *service
 	synctest.Test(t, func(t *testing.T) {
 		s := servicebus.New(cfg)
 		c := dial(t, s, "")
+		defer func() {
+			ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+			defer cancel()
+			_ = c.Close(ctx)
+			if err := s.Close(); err != nil {
+				t.Error(err)
+			}
+		}()
 		f(t, s, c)
-		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-		defer cancel()
-		_ = c.Close(ctx)
-		if err := s.Close(); err != nil {
-			t.Error(err)
-		}
-		synctest.Wait()
 	})
 }
 
 // dial is another client of s.
 func dial(t *testing.T, s *servicebus.Server, key string) *azservicebus.Client {
 	t.Helper()
-	c, err := azservicebus.NewClientFromConnectionString(s.ConnectionString(key), &azservicebus.ClientOptions{
+	return dialWith(t, s, s.ConnectionString(key))
+}
+
+// dialWith is a client of s with any connection string.
+func dialWith(t *testing.T, s *servicebus.Server, connectionString string) *azservicebus.Client {
+	t.Helper()
+	c, err := azservicebus.NewClientFromConnectionString(connectionString, &azservicebus.ClientOptions{
 		RetryOptions: azservicebus.RetryOptions{MaxRetries: 3, RetryDelay: 100 * time.Millisecond, MaxRetryDelay: time.Second},
 		NewWebSocketConn: func(context.Context, azservicebus.NewWebSocketConnArgs) (net.Conn, error) {
 			return s.Dial(), nil

@@ -109,6 +109,13 @@ func (s *Server) Dial() net.Conn {
 	return client
 }
 
+// Connections is how many connections were served since the start.
+func (s *Server) Connections() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return int(s.nextConn)
+}
+
 // Tick makes the server look at the clock now; needed only with Config.Now.
 func (s *Server) Tick() { s.step(func(time.Time) {}) }
 
@@ -226,7 +233,7 @@ func (h *timerHeap) Pop() any {
 	return last
 }
 
-// at runs f under the lock once the clock shows t, at once if d is not positive.
+// after runs f under the lock in d, at once if d is not positive.
 func (s *Server) after(now time.Time, d time.Duration, f func(now time.Time)) {
 	if d <= 0 {
 		f(now)
