@@ -66,6 +66,9 @@ func (s *Store) kind(e *httperror.Error) *fault.Error {
 	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
 		return &fault.Error{Kind: fault.Throttled, RetryAfter: e.RetryAfter}
 	}
+	if e.Status >= http.StatusBadRequest && e.Status < http.StatusInternalServerError && e.Status != http.StatusRequestTimeout {
+		return &fault.Error{Kind: fault.Bug} // a request that the service does not understand
+	}
 	return &fault.Error{Kind: fault.Transient, RetryAfter: e.RetryAfter}
 }
 

@@ -37,13 +37,18 @@ func classify(verb, id string, err error) error {
 	return f
 }
 
-// classifyPoll is classify for a failed poll. It says nothing about the operation, whatever the status, unless a right is missing.
-func classifyPoll(id string, err error) error {
-	f := classify("write accepted, follow the operation", id, err)
-	if fault.Is(f, fault.Denied) {
-		return f
+// classifyPoll is classify for a failed poll: the write was accepted, and whatever the status is, it says nothing about the table.
+func classifyPoll(id string, err error) *fault.Error {
+	f := &fault.Error{Kind: fault.Transient}
+	if e, ok := httperror.From(err); ok {
+		f.Code, f.RetryAfter = e.Specific(), wait(e)
+		if e.Status == http.StatusForbidden {
+			f.Advice = "give the identity Microsoft.Network/locations/operations/read, or writes cannot be followed to their end"
+		}
+		err = e
 	}
-	return &fault.Error{Kind: fault.Transient, Code: fault.Code(f), RetryAfter: fault.RetryAfter(f), Err: f}
+	f.Err = fmt.Errorf("route table %s: the write was accepted, its end not seen: %w", id, err)
+	return f
 }
 
 // unanswered keeps the kind of a credential's error; everything else that is no answer of the service is Transient.

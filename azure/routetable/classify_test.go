@@ -117,10 +117,13 @@ func TestClassifyNoAnswer(t *testing.T) {
 }
 
 func TestClassifyPollNeverBlamesTheTable(t *testing.T) {
-	for status, want := range map[int]fault.Kind{404: fault.Transient, 400: fault.Transient, 429: fault.Transient, 403: fault.Denied} {
+	for _, status := range []int{400, 403, 404, 412, 429, 500} {
 		err := classifyPoll(tableID, runtime.NewResponseError(&http.Response{StatusCode: status, Body: http.NoBody}))
-		if got := fault.KindOf(err); got != want {
-			t.Errorf("%d: kind %s, want %s", status, got, want)
+		if got := fault.KindOf(err); got != fault.Transient {
+			t.Errorf("%d: kind %s", status, got)
+		}
+		if (err.Advice != "") != (status == 403) {
+			t.Errorf("%d: advice %q", status, err.Advice)
 		}
 	}
 }

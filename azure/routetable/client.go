@@ -155,12 +155,12 @@ func (c *Client) wait(ctx context.Context, id string, p poller, last *http.Respo
 	defer cancel()
 	for pause := c.cfg.PollFloor; !p.Done(); pause = min(2*pause, c.cfg.PollCeiling) {
 		if err := c.cfg.Sleep(bounded, max(pause, c.retryAfter(last))); err != nil {
-			return unanswered(fmt.Errorf("route table %s: the write was accepted, its end not seen: %w", id, err))
+			return classifyPoll(id, err)
 		}
 		response, err := p.Poll(bounded)
 		if err != nil {
 			f := classifyPoll(id, err)
-			if fault.Is(f, fault.Denied) || bounded.Err() != nil {
+			if f.Advice != "" || bounded.Err() != nil { // only a person can help, or time is up
 				return f
 			}
 			c.cfg.Logger.LogAttrs(ctx, slog.LevelDebug, "poll failed", slog.String("table", id), slog.Any("error", f))

@@ -310,7 +310,7 @@ func TestPolling(t *testing.T) {
 		{"backs off", []answer{accepted(), running, running, running, running, running, running, done}, durations(100, 200, 400, 800, 1600, 2000, 2000), 0},
 		{"retry after", []answer{accepted("Retry-After", "3"), slow, running, done}, durations(3000, 10000, 400), 0},
 		{"failed polls", []answer{accepted(), {status: 404, body: `{}`}, {status: 429, body: `{}`, header: http.Header{"Retry-After": {"5"}}}, done}, durations(100, 200, 5000), 0},
-		{"poll denied", []answer{accepted(), {status: 403, body: `{}`}}, durations(100), fault.Denied},
+		{"poll denied", []answer{accepted(), {status: 403, body: `{}`}}, durations(100), fault.Transient},
 		{"operation failed", []answer{accepted(), {status: 200, body: `{"status":"Failed","error":{"code":"X","message":"m"}}`}}, durations(100), fault.Transient},
 		{"operation superseded", []answer{accepted(), {status: 200, body: `{"status":"Canceled","error":{"code":"CanceledAndSupersededDueToAnotherOperation","message":"m"}}`}}, durations(100), fault.Conflict},
 	} {

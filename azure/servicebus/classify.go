@@ -3,6 +3,8 @@ package servicebus
 import (
 	"context"
 	"errors"
+	"net/http"
+	"strconv"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
 	"github.com/Azure/go-amqp"
@@ -39,6 +41,10 @@ func judge(err error) verdict {
 	if errors.As(err, &known) && known.Kind == fault.NotFound {
 		return answered
 	}
+	switch statusOf(err) {
+	case http.StatusRequestTimeout, http.StatusInternalServerError, http.StatusServiceUnavailable:
+		return answered
+	}
 	switch conditionOf(err) {
 	case condServerBusy, amqp.ErrCondResourceLimitExceeded, amqp.ErrCondMessageSizeExceeded:
 		return answered
@@ -59,6 +65,9 @@ func classify(err error) error {
 	if errors.As(err, &sbErr) {
 		return classifyCode(sbErr.Code, err)
 	}
+	if status := statusOf(err); status != 0 {
+		return classifyStatus(status, err)
+	}
 	return classifyCondition(conditionOf(err), err)
 }
 
@@ -71,6 +80,14 @@ func classifyCode(code azservicebus.Code, err error) error {
 		return deny(e, adviceNoQueue)
 	}
 	return e
+}
+
+func classifyStatus(status int, err error) error {
+	kind := fault.Transient
+	if status == http.StatusServiceUnavailable {
+		kind = fault.Throttled
+	}
+	return &fault.Error{Kind: kind, Code: "status " + strconv.Itoa(status), Err: err}
 }
 
 func classifyCondition(condition amqp.ErrCond, err error) error {
@@ -103,6 +120,18 @@ const (
 func deny(e *fault.Error, advice string) error {
 	e.Kind, e.Advice = fault.Denied, advice
 	return e
+}
+
+// statusOf returns the status of a refusal by $management or $cbs (its values are those of HTTP), or zero.
+func statusOf(err error) int {
+	var refusal interface {
+		error
+		RPCCode() int
+	}
+	if errors.As(err, &refusal) {
+		return refusal.RPCCode()
+	}
+	return 0
 }
 
 // conditionOf returns the AMQP condition that err carries, or "".
