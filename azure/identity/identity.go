@@ -101,23 +101,20 @@ func (c *credential) GetToken(ctx context.Context, options policy.TokenRequestOp
 	if err == nil {
 		return token, nil
 	}
-	return azcore.AccessToken{}, c.classify(fmt.Errorf("azure identity: token for %v: %w", options.Scopes, err))
-}
-
-func (c *credential) classify(err error) error {
-	switch status := statusOf(err); {
-	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded),
-		status == http.StatusTooManyRequests, status >= http.StatusInternalServerError:
-		return &fault.Error{Kind: fault.Transient, Code: "TokenUnavailable", Err: err}
+	err = fmt.Errorf("azure identity: token for %v: %w", options.Scopes, err)
+	if ctx.Err() != nil || passing(err) {
+		return azcore.AccessToken{}, &fault.Error{Kind: fault.Transient, Code: "TokenUnavailable", Err: err}
 	}
-	return &fault.Error{Kind: fault.Denied, Code: "AuthenticationFailed", Advice: c.advice, Err: err}
+	return azcore.AccessToken{}, &fault.Error{Kind: fault.Denied, Code: "AuthenticationFailed", Advice: c.advice, Err: err}
 }
 
-// statusOf returns the HTTP status of the token endpoint's answer, zero when there was none.
-func statusOf(err error) int {
+// passing reports whether an endpoint could not be reached or is in trouble. azidentity drops the causes of its errors: what is left of
+// a failed request is an AuthenticationFailedError without an answer; that there is no identity at all is another type.
+func passing(err error) bool {
 	var failed *azidentity.AuthenticationFailedError
-	if errors.As(err, &failed) && failed.RawResponse != nil {
-		return failed.RawResponse.StatusCode
+	if !errors.As(err, &failed) {
+		return false
 	}
-	return 0
+	answer := failed.RawResponse
+	return answer == nil || answer.StatusCode == http.StatusTooManyRequests || answer.StatusCode >= http.StatusInternalServerError
 }
