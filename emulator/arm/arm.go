@@ -18,6 +18,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"net/url"
@@ -309,9 +310,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	id := parseID(r.URL.Path)
-	endpoint, known := s.endpoints[r.Method+" "+id.pattern()]
+	served, known := s.endpoints[r.Method+" "+id.pattern()]
 	call := Call{
-		At: s.cfg.Now(), Method: r.Method, Path: r.URL.Path, Operation: endpoint.operation,
+		At: s.cfg.Now(), Method: r.Method, Path: r.URL.Path, Operation: served.operation,
 		IfMatch: r.Header.Get("If-Match"), Body: body,
 	}
 	s.mu.Lock()
@@ -322,7 +323,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			method: r.Method, id: id, version: r.URL.Query().Get("api-version"), header: r.Header, query: r.URL.Query(),
 			body: body, outcome: fault.outcome(), base: s.scheme() + "://" + r.Host,
 		}
-		answer = s.process(&req, endpoint, known)
+		answer = s.process(&req, served, known)
 		call.Principal = req.principal
 	}
 	if fault.Status != 0 {
@@ -334,7 +335,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	call.Status, call.ETag = answer.status, answer.header.Get("ETag")
 	s.record(call)
 	s.mu.Unlock()
-	s.cfg.Logger.Info("request", slog.String("method", call.Method), slog.String("path", call.Path),
+	s.cfg.Logger.InfoContext(r.Context(), "request", slog.String("method", call.Method), slog.String("path", call.Path),
 		slog.Int("status", call.Status), slog.String("principal", call.Principal))
 	if fault.DropConnection {
 		panic(http.ErrAbortHandler) // net/http closes the connection without an answer
@@ -360,9 +361,7 @@ func (s *Server) process(r *request, e endpoint, known bool) response {
 	if answer.header == nil {
 		answer.header = http.Header{}
 	}
-	for name, values := range header {
-		answer.header[name] = values
-	}
+	maps.Copy(answer.header, header)
 	answer.header.Set("X-Ms-Request-Id", newGUID())
 	answer.header.Set("X-Ms-Correlation-Request-Id", newGUID())
 	return answer
@@ -398,9 +397,7 @@ func (s *Server) admit(r *request, known bool) *failure {
 }
 
 func send(w http.ResponseWriter, answer response) {
-	for name, values := range answer.header {
-		w.Header()[name] = values
-	}
+	maps.Copy(w.Header(), answer.header)
 	if len(answer.body) > 0 {
 		w.Header().Set("Content-Type", "application/json; charset=utf-8")
 	}

@@ -151,10 +151,8 @@ func (f *Faults) refuse(r *request) *failure {
 	if r.method == http.MethodDelete {
 		return nil
 	}
-	for _, scope := range f.denied {
-		if r.id.within(scope) {
-			return disallowed(r.id)
-		}
+	if slices.ContainsFunc(f.denied, r.id.within) {
+		return disallowed(r.id)
 	}
 	return nil
 }

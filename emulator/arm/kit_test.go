@@ -70,7 +70,10 @@ func start(t *testing.T, cfg emulator.Config) *kit {
 		t.Fatal(err)
 	}
 	k := &kit{clock: newClock()}
-	cfg.Now, cfg.AfterFunc = k.clock.Now, frozen
+	cfg.Now = k.clock.Now
+	if cfg.AfterFunc == nil {
+		cfg.AfterFunc = frozen
+	}
 	if k.Server, err = emulator.Start(cfg); err != nil {
 		t.Fatal(err)
 	}
@@ -78,8 +81,8 @@ func start(t *testing.T, cfg emulator.Config) *kit {
 	k.http = &http.Client{Transport: transport}
 	t.Cleanup(func() {
 		transport.CloseIdleConnections()
-		if err := k.Close(); err != nil {
-			t.Error(err)
+		if failure := k.Close(); failure != nil {
+			t.Error(failure)
 		}
 	})
 	k.do(t, http.MethodPut, groupID+version, `{"location":"eastus"}`)
@@ -210,7 +213,7 @@ func finish[T any](t *testing.T, poller *runtime.Poller[T], err error) T {
 		t.Fatal(err)
 	}
 	for !poller.Done() {
-		if _, err := poller.Poll(t.Context()); err != nil {
+		if _, err = poller.Poll(t.Context()); err != nil { //nolint:bodyclose // the poller has read and closed it
 			t.Fatal(err)
 		}
 	}

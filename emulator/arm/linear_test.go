@@ -146,8 +146,8 @@ func TestOperationsCompleteByThemselves(t *testing.T) {
 	}
 	k := &kit{Server: server, http: http.DefaultClient}
 	t.Cleanup(func() {
-		if err := server.Close(); err != nil {
-			t.Error(err)
+		if failure := server.Close(); failure != nil {
+			t.Error(failure)
 		}
 	})
 	done := make(chan emulator.Event, 1)

@@ -33,7 +33,7 @@ func parseObject(raw []byte) (object, error) {
 			return nil, fmt.Errorf("JSON object: %w", err)
 		}
 		var value json.RawMessage
-		if err := dec.Decode(&value); err != nil {
+		if err = dec.Decode(&value); err != nil {
 			return nil, fmt.Errorf("JSON member %q: %w", name, err)
 		}
 		members.set(fmt.Sprint(name), value)

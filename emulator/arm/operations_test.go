@@ -1,7 +1,9 @@
 package arm_test
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"slices"
 	"strconv"
@@ -248,6 +250,35 @@ func TestFaults(t *testing.T) {
 	}
 }
 
+func TestLatencyAndDelay(t *testing.T) {
+	waits := make(chan time.Duration, 1)
+	k := start(t, emulator.Config{
+		AfterFunc: func(d time.Duration, f func()) func() bool {
+			if d > 0 {
+				waits <- d
+				go f()
+			}
+			return func() bool { return true }
+		},
+	})
+	seed(t, k, tagged("1"))
+	k.Faults().Script(emulator.Fault{Delay: 3 * time.Second})
+	k.do(t, http.MethodGet, tableID+version, "")
+	if got := <-waits; got != 3*time.Second {
+		t.Errorf("waited %v", got)
+	}
+}
+
+func TestWaitEndsWithTheClient(t *testing.T) {
+	k := start(t, emulator.Config{})
+	k.Faults().Script(emulator.Fault{Method: http.MethodGet, Delay: time.Hour})
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+	defer cancel()
+	if _, err := k.try(ctx, http.MethodGet, tableID+version, ""); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("got %v", err)
+	}
+}
+
 func TestFaultSelection(t *testing.T) {
 	k := start(t, emulator.Config{})
 	seed(t, k, tagged("1"))
@@ -285,11 +316,11 @@ func TestCallLog(t *testing.T) {
 		t.Errorf("%+v", calls[2])
 	}
 	k.do(t, http.MethodGet, tableID+"/routes/a"+version, "")
-	if calls := k.Calls(); len(calls) != 3 || calls[0].Operation != "routeTables.CreateOrUpdate" || calls[2].Operation != "routes.Get" {
+	if calls = k.Calls(); len(calls) != 3 || calls[0].Operation != "routeTables.CreateOrUpdate" || calls[2].Operation != "routes.Get" {
 		t.Errorf("%+v", calls)
 	}
 	k.ResetCalls()
-	if calls := k.Calls(); len(calls) != 0 {
+	if calls = k.Calls(); len(calls) != 0 {
 		t.Errorf("%+v", calls)
 	}
 }
@@ -357,14 +388,14 @@ func TestTokenBuckets(t *testing.T) {
 		got.header.Get("X-Ms-Ratelimit-Remaining-Subscription-Reads") != "0" {
 		t.Errorf("%d %v %s", got.status, got.header, got.body)
 	}
-	if got := read("b"); got.status != http.StatusOK {
+	if got = read("b"); got.status != http.StatusOK {
 		t.Errorf("another principal: %d", got.status)
 	}
-	if got := k.do(t, http.MethodPut, tableID+version, tagged("2"), "Authorization", "Bearer a"); got.status != http.StatusOK {
+	if got = k.do(t, http.MethodPut, tableID+version, tagged("2"), "Authorization", "Bearer a"); got.status != http.StatusOK {
 		t.Errorf("a write draws on the reads: %d", got.status)
 	}
 	k.clock.advance(time.Second)
-	if got := read("a"); got.status != http.StatusOK {
+	if got = read("a"); got.status != http.StatusOK {
 		t.Errorf("after the wait: %d", got.status)
 	}
 }
@@ -395,15 +426,26 @@ func TestNetworkWindow(t *testing.T) {
 	if got.status != http.StatusTooManyRequests || got.header.Get("Retry-After") != "240" {
 		t.Errorf("fourth write: %d %v", got.status, got.header)
 	}
-	if got := k.do(t, http.MethodGet, tableID+version, ""); got.status != http.StatusOK {
+	if got = k.do(t, http.MethodGet, tableID+version, ""); got.status != http.StatusOK {
 		t.Errorf("a read: %d", got.status)
 	}
-	if got := k.do(t, http.MethodPut, westus+version, `{"location":"westus","tags":{"v":"1"}}`); got.status != http.StatusOK {
+	if got = k.do(t, http.MethodPut, westus+version, `{"location":"westus","tags":{"v":"1"}}`); got.status != http.StatusOK {
 		t.Errorf("another region: %d %s", got.status, got.body)
 	}
 	k.clock.advance(4 * time.Minute)
-	if got := k.do(t, http.MethodPut, tableID+version, tagged("3")); got.status != http.StatusOK {
+	if got = k.do(t, http.MethodPut, tableID+version, tagged("3")); got.status != http.StatusOK {
 		t.Errorf("the next window: %d %s", got.status, got.body)
+	}
+}
+
+func TestReadsHaveAWindowOfTheirOwn(t *testing.T) {
+	k := start(t, emulator.Config{Buckets: true, Limits: emulator.Limits{WindowWrites: 1, WindowReads: 2}})
+	seed(t, k, tagged("0"))
+	k.do(t, http.MethodPut, tableID+version, tagged("1"))
+	for i, want := range []int{http.StatusOK, http.StatusOK, http.StatusTooManyRequests} {
+		if got := k.do(t, http.MethodGet, tableID+version, ""); got.status != want {
+			t.Errorf("read %d: %d, want %d", i, got.status, want)
+		}
 	}
 }
 

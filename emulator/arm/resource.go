@@ -69,11 +69,11 @@ func (id resourceID) kind() string {
 	if i < 0 || i+1 >= len(id) {
 		return "Microsoft.Resources/subscriptions/resourceGroups"
 	}
-	kind := id[i+1]
+	parts := []string{id[i+1]}
 	for j := i + 2; j < len(id); j += 2 {
-		kind += "/" + id[j]
+		parts = append(parts, id[j])
 	}
-	return kind
+	return strings.Join(parts, "/")
 }
 
 // within reports whether the resource is scope or below it; an empty scope holds everything.

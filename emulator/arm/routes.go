@@ -57,7 +57,7 @@ func (s *Server) deleteRoute(r request) response {
 	if i < 0 {
 		return response{status: http.StatusNoContent}
 	}
-	if f := s.checkWrite(r, current.id, current); f != nil {
+	if f = s.checkWrite(r, current.id, current); f != nil {
 		return f.response()
 	}
 	leaving := current.routes[i]

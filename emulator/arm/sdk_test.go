@@ -15,18 +15,18 @@ import (
 )
 
 func sdkRoute(name, prefix string, hops ...string) *armnetwork.Route {
-	properties := &armnetwork.RoutePropertiesFormat{AddressPrefix: &prefix, NextHopType: to.Ptr(armnetwork.RouteNextHopTypeVirtualAppliance)}
+	properties := &armnetwork.RoutePropertiesFormat{AddressPrefix: &prefix, NextHopType: new(armnetwork.RouteNextHopTypeVirtualAppliance)}
 	if len(hops) == 1 {
 		properties.NextHopIPAddress = &hops[0]
 	} else {
-		properties.NextHopType = to.Ptr(armnetwork.RouteNextHopTypeVirtualApplianceEcmp)
+		properties.NextHopType = new(armnetwork.RouteNextHopTypeVirtualApplianceEcmp)
 		properties.NextHop = &armnetwork.RouteNextHopEcmp{NextHopIPAddresses: to.SliceOfPtrs(hops...)}
 	}
 	return &armnetwork.Route{Name: &name, Properties: properties}
 }
 
 func sdkTable(routes ...*armnetwork.Route) armnetwork.RouteTable {
-	return armnetwork.RouteTable{Location: to.Ptr("eastus"), Properties: &armnetwork.RouteTablePropertiesFormat{Routes: routes}}
+	return armnetwork.RouteTable{Location: new("eastus"), Properties: &armnetwork.RouteTablePropertiesFormat{Routes: routes}}
 }
 
 // refused checks that err is an answer with the status and code.
@@ -61,7 +61,7 @@ func TestSDKTableLife(t *testing.T) {
 	if same := finish(t, poller, err); *same.Etag != *updated.Etag {
 		t.Error("writing back what was read changed the ETag")
 	}
-	tags, err := client.UpdateTags(ctx, "rg", "hub", armnetwork.TagsObject{Tags: map[string]*string{"a": to.Ptr("b")}}, nil)
+	tags, err := client.UpdateTags(ctx, "rg", "hub", armnetwork.TagsObject{Tags: map[string]*string{"a": new("b")}}, nil)
 	if err != nil || *tags.Tags["a"] != "b" {
 		t.Errorf("%+v, %v", tags, err)
 	}
@@ -125,7 +125,7 @@ func TestSDKSeesOperationsInProgress(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 2 {
-		if _, err := poller.Poll(t.Context()); err != nil || poller.Done() {
+		if _, err = poller.Poll(t.Context()); err != nil || poller.Done() { //nolint:bodyclose // the poller has closed it
 			t.Fatalf("done %v, %v", poller.Done(), err)
 		}
 	}

@@ -80,7 +80,7 @@ func parseTable(id resourceID, body []byte) (*table, *failure) {
 		return t, nil
 	}
 	var routes []json.RawMessage
-	if err := json.Unmarshal(raw, &routes); err != nil {
+	if err = json.Unmarshal(raw, &routes); err != nil {
 		return nil, invalidContent(err)
 	}
 	for _, text := range routes {

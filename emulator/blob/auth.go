@@ -22,7 +22,8 @@ func (s *Server) authorize(r *http.Request) (principal string, refusal *response
 		}
 	}
 	if token, ok := strings.CutPrefix(authorization, "Bearer "); ok && token != "" {
-		if principal, err := s.cfg.Verify(token); err == nil {
+		var err error
+		if principal, err = s.cfg.Verify(token); err == nil {
 			return principal, nil
 		}
 	}

@@ -16,6 +16,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"net/url"
@@ -223,7 +224,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	call.Status, call.ETag = answer.status, answer.header.Get("ETag")
 	s.record(call)
 	s.mu.Unlock()
-	s.cfg.Logger.Info("request", slog.String("method", call.Method), slog.String("path", call.Path), slog.Int("status", call.Status))
+	s.cfg.Logger.InfoContext(r.Context(), "request", slog.String("method", call.Method), slog.String("path", call.Path), slog.Int("status", call.Status))
 	if fault.DropConnection {
 		panic(http.ErrAbortHandler) // net/http closes the connection without an answer
 	}
@@ -325,9 +326,7 @@ func (s *Server) process(r *http.Request, req request) (answer response, princip
 }
 
 func (s *Server) send(w http.ResponseWriter, r *http.Request, answer response) {
-	for name, values := range answer.header {
-		w.Header()[name] = values
-	}
+	maps.Copy(w.Header(), answer.header)
 	w.Header().Set("X-Ms-Version", cmp.Or(r.Header.Get("X-Ms-Version"), "2021-12-02"))
 	w.Header().Set("X-Ms-Request-Id", requestID())
 	if id := r.Header.Get("X-Ms-Client-Request-Id"); id != "" {

@@ -49,8 +49,8 @@ func start(t *testing.T, cfg emulator.Config) *kit {
 	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: ca.Pool()}}
 	t.Cleanup(func() {
 		transport.CloseIdleConnections()
-		if err := server.Close(); err != nil {
-			t.Error(err)
+		if failure := server.Close(); failure != nil {
+			t.Error(failure)
 		}
 	})
 	return &kit{server, &http.Client{Transport: transport}}

@@ -63,7 +63,7 @@ func openStore(directory string, now func() time.Time) (*store, error) {
 		if !entry.IsDir() {
 			continue
 		}
-		if err := s.loadContainer(entry.Name()); err != nil {
+		if err = s.loadContainer(entry.Name()); err != nil {
 			return nil, fmt.Errorf("blob emulator: container %s: %w", entry.Name(), err)
 		}
 	}
@@ -80,9 +80,9 @@ func (s *store) loadContainer(name string) error {
 		if !strings.HasSuffix(file.Name(), suffix) {
 			continue // a temporary file of a write that did not end
 		}
-		blob, err := loadItem(filepath.Join(s.directory, name, file.Name()))
-		if err != nil {
-			return err
+		blob, damage := loadItem(filepath.Join(s.directory, name, file.Name()))
+		if damage != nil {
+			return damage
 		}
 		c.blobs[blob.Name] = blob
 		s.lastTag = max(s.lastTag, tagNumber(blob.ETag))
@@ -106,7 +106,7 @@ func loadItem(path string) (*item, error) {
 	}
 	head, data, _ := bytes.Cut(content, []byte("\n"))
 	blob := &item{data: data}
-	if err := json.Unmarshal(head, blob); err != nil {
+	if err = json.Unmarshal(head, blob); err != nil {
 		return nil, fmt.Errorf("load %s: %w", path, err)
 	}
 	return blob, nil
@@ -209,7 +209,7 @@ func syncDirectory(path string) error {
 	if err != nil {
 		return fmt.Errorf("sync %s: %w", path, err)
 	}
-	if err := errors.Join(directory.Sync(), directory.Close()); err != nil {
+	if err = errors.Join(directory.Sync(), directory.Close()); err != nil {
 		return fmt.Errorf("sync %s: %w", path, err)
 	}
 	return nil

@@ -10,7 +10,6 @@ import (
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/streaming"
-	"github.com/Azure/azure-sdk-for-go/sdk/azcore/to"
 	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob"
 	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/appendblob"
 	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/blob"
@@ -102,10 +101,11 @@ func refused(t *testing.T, err error, status int, code bloberror.Code) {
 }
 
 func readBack(t *testing.T, c *container.Client) {
+	t.Helper()
 	client := c.NewBlockBlobClient("doc")
 	_, err := client.Upload(t.Context(), body("hello"), &blockblob.UploadOptions{
-		HTTPHeaders: &blob.HTTPHeaders{BlobContentType: to.Ptr("application/json"), BlobContentEncoding: to.Ptr("identity")},
-		Metadata:    map[string]*string{"Owner": to.Ptr("me")},
+		HTTPHeaders: &blob.HTTPHeaders{BlobContentType: new("application/json"), BlobContentEncoding: new("identity")},
+		Metadata:    map[string]*string{"Owner": new("me")},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -124,6 +124,7 @@ func readBack(t *testing.T, c *container.Client) {
 }
 
 func missing(t *testing.T, c *container.Client) {
+	t.Helper()
 	_, err := c.NewBlobClient("nothing").DownloadStream(t.Context(), nil)
 	refused(t, err, http.StatusNotFound, bloberror.BlobNotFound)
 	_, err = c.NewBlobClient("nothing").GetProperties(t.Context(), nil)
@@ -135,6 +136,7 @@ func missing(t *testing.T, c *container.Client) {
 }
 
 func compareAndSwap(t *testing.T, c *container.Client) {
+	t.Helper()
 	first := put(t, c, "doc", "one")
 	second, err := putIf(t.Context(), c, "doc", "two", blob.ModifiedAccessConditions{IfMatch: &first})
 	if err != nil || second == first {
@@ -153,7 +155,8 @@ func compareAndSwap(t *testing.T, c *container.Client) {
 }
 
 func createOnce(t *testing.T, c *container.Client) {
-	absent := blob.ModifiedAccessConditions{IfNoneMatch: to.Ptr(azcore.ETagAny)}
+	t.Helper()
+	absent := blob.ModifiedAccessConditions{IfNoneMatch: new(azcore.ETagAny)}
 	if _, err := putIf(t.Context(), c, "doc", "one", absent); err != nil {
 		t.Fatal(err)
 	}
@@ -166,6 +169,7 @@ func createOnce(t *testing.T, c *container.Client) {
 }
 
 func conditionalRead(t *testing.T, c *container.Client) {
+	t.Helper()
 	etag := put(t, c, "doc", "one")
 	// The client takes 304 for success: it answers with an error code and without a body.
 	read := func(conditions blob.ModifiedAccessConditions) (code string, err error) {
@@ -195,6 +199,7 @@ func conditionalRead(t *testing.T, c *container.Client) {
 }
 
 func conditionalDelete(t *testing.T, c *container.Client) {
+	t.Helper()
 	old := put(t, c, "doc", "one")
 	current := put(t, c, "doc", "two")
 	remove := func(etag azcore.ETag) error {
@@ -211,6 +216,7 @@ func conditionalDelete(t *testing.T, c *container.Client) {
 }
 
 func ranges(t *testing.T, c *container.Client) {
+	t.Helper()
 	put(t, c, "doc", "0123456789")
 	for _, test := range []struct {
 		offset, count int64
@@ -223,7 +229,7 @@ func ranges(t *testing.T, c *container.Client) {
 			t.Fatal(err)
 		}
 		text, err := io.ReadAll(response.Body)
-		if err := errors.Join(err, response.Body.Close()); err != nil || string(text) != test.want {
+		if err = errors.Join(err, response.Body.Close()); err != nil || string(text) != test.want {
 			t.Errorf("%d+%d: %q, %v, want %q", test.offset, test.count, text, err, test.want)
 		}
 	}
@@ -232,6 +238,7 @@ func ranges(t *testing.T, c *container.Client) {
 }
 
 func appendBlocks(t *testing.T, c *container.Client) {
+	t.Helper()
 	client := c.NewAppendBlobClient("log")
 	if _, err := client.Create(t.Context(), nil); err != nil {
 		t.Fatal(err)
@@ -252,7 +259,7 @@ func appendBlocks(t *testing.T, c *container.Client) {
 	_, err = at(4, "three\n")
 	refused(t, err, http.StatusPreconditionFailed, bloberror.AppendPositionConditionNotMet)
 	_, err = client.AppendBlock(t.Context(), body("four\n"), &appendblob.AppendBlockOptions{
-		AppendPositionAccessConditions: &appendblob.AppendPositionAccessConditions{MaxSize: to.Ptr(int64(9))},
+		AppendPositionAccessConditions: &appendblob.AppendPositionAccessConditions{MaxSize: new(int64(9))},
 	})
 	refused(t, err, http.StatusPreconditionFailed, bloberror.MaxBlobSizeConditionNotMet)
 	_, err = client.AppendBlock(t.Context(), body("five\n"), &appendblob.AppendBlockOptions{
@@ -268,12 +275,13 @@ func appendBlocks(t *testing.T, c *container.Client) {
 }
 
 func list(t *testing.T, c *container.Client) {
+	t.Helper()
 	for _, name := range []string{"b/2", "a", "b/1", "c", "b"} {
 		put(t, c, name, name)
 	}
 	var names []string
 	pages := 0
-	for pager := c.NewListBlobsFlatPager(&container.ListBlobsFlatOptions{MaxResults: to.Ptr(int32(2))}); pager.More(); pages++ {
+	for pager := c.NewListBlobsFlatPager(&container.ListBlobsFlatOptions{MaxResults: new(int32(2))}); pager.More(); pages++ {
 		page, err := pager.NextPage(t.Context())
 		if err != nil {
 			t.Fatal(err)
@@ -289,7 +297,7 @@ func list(t *testing.T, c *container.Client) {
 		t.Errorf("%q in %d pages", got, pages)
 	}
 	names = nil
-	pager := c.NewListBlobsHierarchyPager("/", &container.ListBlobsHierarchyOptions{Prefix: to.Ptr("b")})
+	pager := c.NewListBlobsHierarchyPager("/", &container.ListBlobsHierarchyOptions{Prefix: new("b")})
 	for pager.More() {
 		page, err := pager.NextPage(t.Context())
 		if err != nil {
@@ -308,6 +316,7 @@ func list(t *testing.T, c *container.Client) {
 }
 
 func awkwardNames(t *testing.T, c *container.Client) {
+	t.Helper()
 	for _, name := range []string{"a b", "a%20b", "ü/ö", "x?y=z&w", "#", "a..b/.c", "+"} {
 		put(t, c, name, "content of "+name)
 		if text, _ := get(t, c, name); text != "content of "+name {
@@ -317,6 +326,7 @@ func awkwardNames(t *testing.T, c *container.Client) {
 }
 
 func containers(t *testing.T, client *azblob.Client) {
+	t.Helper()
 	name := "suite-" + uuid.NewString()
 	if _, err := client.CreateContainer(t.Context(), name, nil); err != nil {
 		t.Fatal(err)
@@ -328,7 +338,7 @@ func containers(t *testing.T, client *azblob.Client) {
 	if err != nil || len(page.ContainerItems) != 1 || *page.ContainerItems[0].Name != name {
 		t.Errorf("%+v, %v", page.ContainerItems, err)
 	}
-	if _, err := client.DeleteContainer(t.Context(), name, nil); err != nil {
+	if _, err = client.DeleteContainer(t.Context(), name, nil); err != nil {
 		t.Error(err)
 	}
 	_, err = client.UploadBuffer(t.Context(), name, "doc", []byte("x"), nil)

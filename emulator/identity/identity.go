@@ -98,8 +98,8 @@ func Start(cfg Config) (*Server, error) {
 	s.http = &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}
 	go func() {
 		defer close(s.done)
-		if err := s.http.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
-			cfg.Logger.Error("identity emulator stopped", slog.Any("error", err))
+		if failure := s.http.Serve(listener); !errors.Is(failure, http.ErrServerClosed) {
+			cfg.Logger.Error("identity emulator stopped", slog.Any("error", failure))
 		}
 	}()
 	return s, nil
@@ -297,11 +297,11 @@ func encodeToken(g grant, now time.Time) (string, error) {
 }
 
 func (s *Server) reply(w http.ResponseWriter, r *http.Request, status int, body map[string]any) {
-	s.cfg.Logger.Info("token request", slog.String("path", r.URL.Path), slog.Int("status", status))
+	s.cfg.Logger.InfoContext(r.Context(), "token request", slog.String("path", r.URL.Path), slog.Int("status", status))
 	w.Header().Set("Content-Type", "application/json; charset=utf-8")
 	w.WriteHeader(status)
 	if err := json.NewEncoder(w).Encode(body); err != nil {
-		s.cfg.Logger.Debug("token answer not delivered", slog.Any("error", err))
+		s.cfg.Logger.DebugContext(r.Context(), "token answer not delivered", slog.Any("error", err))
 	}
 }
 

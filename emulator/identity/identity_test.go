@@ -43,8 +43,8 @@ func start(t *testing.T, cfg identity.Config) *identity.Server {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := server.Close(); err != nil {
-			t.Error(err)
+		if failure := server.Close(); failure != nil {
+			t.Error(failure)
 		}
 	})
 	return server
@@ -82,10 +82,10 @@ func TestFunctionsIdentity(t *testing.T) {
 	if err != nil || principal != "function-app" {
 		t.Errorf("Verify = %q, %v", principal, err)
 	}
-	if _, err := server.Verify(got.Token, "https://storage.azure.com"); !errors.Is(err, identity.ErrAudience) {
+	if _, err = server.Verify(got.Token, "https://storage.azure.com"); !errors.Is(err, identity.ErrAudience) {
 		t.Errorf("Verify for another resource: %v", err)
 	}
-	if _, err := server.Verify(got.Token+"x", ""); !errors.Is(err, identity.ErrUnknownToken) {
+	if _, err = server.Verify(got.Token+"x", ""); !errors.Is(err, identity.ErrUnknownToken) {
 		t.Errorf("Verify of a forged token: %v", err)
 	}
 	if life := time.Until(got.ExpiresOn); life < time.Hour || life > 2*time.Hour {
@@ -107,7 +107,7 @@ func TestTokenIsShapedLikeAJWT(t *testing.T) {
 		Oid string
 		Exp int64
 	}
-	if err := json.Unmarshal(raw, &claims); err != nil {
+	if err = json.Unmarshal(raw, &claims); err != nil {
 		t.Fatal(err)
 	}
 	if claims.Oid != "function-app" || claims.Exp <= time.Now().Unix() {
@@ -181,8 +181,8 @@ func TestInstanceMetadata(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if principal, err := server.Verify(token(t, cred).Token, ""); err != nil || principal != "vm" {
-		t.Errorf("Verify = %q, %v", principal, err)
+	if principal, failure := server.Verify(token(t, cred).Token, ""); failure != nil || principal != "vm" {
+		t.Errorf("Verify = %q, %v", principal, failure)
 	}
 }
 

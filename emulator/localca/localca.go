@@ -101,7 +101,7 @@ func (c *CA) ServerTLS(hosts ...string) (*tls.Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	if _, err := cert.Verify(x509.VerifyOptions{Roots: c.Pool()}); err != nil {
+	if _, err = cert.Verify(x509.VerifyOptions{Roots: c.Pool()}); err != nil {
 		return nil, fmt.Errorf("local CA: certificate for %q: %w", hosts, err)
 	}
 	return &tls.Config{

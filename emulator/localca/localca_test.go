@@ -104,7 +104,7 @@ func TestWritePEM(t *testing.T) {
 	if string(written) != string(ca.PEM()) {
 		t.Error("the file is not the CA's PEM")
 	}
-	if err := ca.WritePEM(filepath.Join(path, "x")); err == nil {
+	if err = ca.WritePEM(filepath.Join(path, "x")); err == nil {
 		t.Error("writing below a file succeeded")
 	}
 }
