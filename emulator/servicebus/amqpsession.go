@@ -34,6 +34,7 @@ type amqpSession struct {
 	links        map[uint32]link
 	waits        []*acceptWait
 	unsettled    map[uint32]unsettled
+	ended        bool // nothing may be sent on the channel any more
 }
 
 type outgoing struct {
@@ -50,7 +51,6 @@ type unsettled struct {
 
 // link is one end of a link; the client is the other.
 type link interface {
-	name() string
 	// flow takes the client's view of the link.
 	flow(now time.Time, f *amqp.Flow)
 	// end frees what the link holds. Nothing is sent.
@@ -85,17 +85,22 @@ func (s *amqpSession) frame(now time.Time, f amqp.Frame) error {
 		s.detached(now, b)
 	case *amqp.End:
 		s.end(now)
-		s.send(&amqp.End{}, nil)
+		s.conn.send(s.channel, &amqp.End{}, nil)
 	default:
 		return amqp.ErrProtocol
 	}
 	return nil
 }
 
-func (s *amqpSession) send(p amqp.Performative, payload []byte) { s.conn.send(s.channel, p, payload) }
+func (s *amqpSession) send(p amqp.Performative, payload []byte) {
+	if !s.ended { // an answer may have been delayed beyond the end
+		s.conn.send(s.channel, p, payload)
+	}
+}
 
 // end frees the session and its links; clients end sessions without detaching first.
 func (s *amqpSession) end(now time.Time) {
+	s.ended = true
 	for _, h := range sortedKeys(s.links) {
 		s.drop(now, h)
 	}
@@ -144,8 +149,6 @@ func (s *amqpSession) refuse(a *amqp.Attach, e *amqp.Error) {
 	s.send(&amqp.Detach{Handle: a.Handle, Closed: true, Error: e}, nil)
 }
 
-// window state --------------------------------------------------------------
-
 func (s *amqpSession) flowFrame() *amqp.Flow {
 	next := s.nextIncoming
 	return &amqp.Flow{
@@ -170,21 +173,26 @@ func (s *amqpSession) flow(now time.Time, f *amqp.Flow) {
 	if f.NextIncomingID != nil {
 		first = *f.NextIncomingID
 	}
+	blocked := !s.ready()
 	s.window = first + f.IncomingWindow - s.nextOutgoing
 	s.flush()
-	if f.Handle != nil {
-		if l := s.links[*f.Handle]; l != nil {
-			l.flow(now, f)
-		}
-		return
+	if blocked && s.ready() {
+		s.touchReceivers()
 	}
-	for _, h := range sortedKeys(s.links) { // the window may have been what they waited for
+	switch {
+	case f.Handle == nil && f.Echo:
+		s.sendFlow()
+	case f.Handle != nil && s.links[*f.Handle] != nil:
+		s.links[*f.Handle].flow(now, f)
+	}
+}
+
+// touchReceivers lets the links deliver that waited for the window.
+func (s *amqpSession) touchReceivers() {
+	for _, h := range sortedKeys(s.links) {
 		if r, ok := s.links[h].(*receiverLink); ok {
 			r.queue.Touch()
 		}
-	}
-	if f.Echo {
-		s.sendFlow()
 	}
 }
 

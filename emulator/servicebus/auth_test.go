@@ -2,6 +2,7 @@ package servicebus_test
 
 import (
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
@@ -19,7 +20,8 @@ func TestKeys(t *testing.T) {
 			{Name: "nothing", Value: "c"},
 		},
 	}
-	bubble(t, cfg, func(t *testing.T, s *servicebus.Server, _ *azservicebus.Client) {
+	synctest.Test(t, func(t *testing.T) {
+		s, _ := start(t, cfg)
 		wrong := servicebus.New(servicebus.Config{Keys: []servicebus.Key{{Name: "root", Value: "wrong"}}})
 		defer func() { _ = wrong.Close() }()
 		forged := wrong.ConnectionString("root")
@@ -64,7 +66,8 @@ func TestKeys(t *testing.T) {
 }
 
 func TestMissingEntity(t *testing.T) {
-	bubble(t, oneQueue(servicebus.QueueConfig{}), func(t *testing.T, _ *servicebus.Server, c *azservicebus.Client) {
+	synctest.Test(t, func(t *testing.T) {
+		_, c := start(t, oneQueue(servicebus.QueueConfig{}))
 		sender := must[*azservicebus.Sender](t)(c.NewSender("nowhere", nil))
 		if err := sender.SendMessage(t.Context(), message("x"), nil); !isAMQP(err, "amqp:not-found") {
 			t.Errorf("send: %v", err)
@@ -74,7 +77,8 @@ func TestMissingEntity(t *testing.T) {
 
 // TestIdle keeps one connection, its links and its tokens over ten hours, in which keep-alives and new tokens are due.
 func TestIdle(t *testing.T) {
-	bubble(t, oneQueue(servicebus.QueueConfig{}), func(t *testing.T, s *servicebus.Server, c *azservicebus.Client) {
+	synctest.Test(t, func(t *testing.T) {
+		s, c := start(t, oneQueue(servicebus.QueueConfig{}))
 		sender := must[*azservicebus.Sender](t)(c.NewSender("q", nil))
 		r := receiver(t, c, "q", nil)
 		for _, body := range []string{"1", "2"} {

@@ -146,11 +146,9 @@ func (c *conn) judgeSAS(now time.Time, token, audience string) (grant, error) {
 		return grant{}, fmt.Errorf("%w: no rule %q", errToken, name)
 	}
 	k := c.server.cfg.Keys[i]
-	mac := hmac.New(sha256.New, []byte(k.Value))
-	fmt.Fprintf(mac, "%s\n%s", fields["sr"], fields["se"])
 	path, expires := pathOf(audience), time.Unix(seconds, 0)
 	switch {
-	case !hmac.Equal([]byte(sig), []byte(base64.StdEncoding.EncodeToString(mac.Sum(nil)))):
+	case !hmac.Equal([]byte(sig), []byte(k.signature(fields["sr"], fields["se"]))):
 		return grant{}, fmt.Errorf("%w: the signature does not match", errToken)
 	case !expires.After(now):
 		return grant{}, fmt.Errorf("%w: expired at %s", errToken, expires.UTC().Format(time.RFC3339))
@@ -160,6 +158,21 @@ func (c *conn) judgeSAS(now time.Time, token, audience string) (grant, error) {
 		return grant{}, fmt.Errorf("%w: rule %q has no right on %q", errToken, name, path)
 	}
 	return grant{path: path, listen: k.Listen, send: k.Send, expires: expires}, nil
+}
+
+// signature is the base64 of HMAC-SHA256 over the encoded resource and the expiry (Azure: "Service Bus access control
+// with shared access signatures").
+func (k Key) signature(resource, expiry string) string {
+	mac := hmac.New(sha256.New, []byte(k.Value))
+	mac.Write([]byte(resource + "\n" + expiry))
+	return base64.StdEncoding.EncodeToString(mac.Sum(nil))
+}
+
+// Sign makes a shared access signature with the key for a resource such as "sb://host/queue", for connection strings
+// with SharedAccessSignature.
+func Sign(resource string, k Key, expires time.Time) string {
+	sr, se := url.QueryEscape(strings.ToLower(resource)), strconv.FormatInt(expires.Unix(), 10)
+	return fmt.Sprintf("SharedAccessSignature sr=%s&sig=%s&se=%s&skn=%s", sr, url.QueryEscape(k.signature(sr, se)), se, k.Name)
 }
 
 // expireGrants detaches the links for which there is no valid token any more.

@@ -3,6 +3,7 @@ package servicebus
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"errors"
 	"io"
 	"log/slog"
@@ -48,19 +49,25 @@ func newConn(s *Server, nc net.Conn, id uint64) *conn {
 	}
 }
 
-// reset closes nc the hard way: a TCP peer gets RST.
+// reset closes nc the hard way: a TCP peer gets RST, and TLS is not wound up, which could block.
 func reset(nc net.Conn) {
+	if t, ok := nc.(*tls.Conn); ok {
+		nc = t.NetConn()
+	}
 	if t, ok := nc.(*net.TCPConn); ok {
 		_ = t.SetLinger(0)
 	}
 	_ = nc.Close()
 }
 
-// abort ends the connection without a word.
-func (c *conn) abort() {
+// abort ends the connection without a word; what is queued is lost.
+func (c *conn) abort() { c.shut(reset) }
+
+// shut closes the network connection, once.
+func (c *conn) shut(how func(net.Conn)) {
 	c.once.Do(func() {
 		close(c.dead)
-		reset(c.net)
+		how(c.net)
 	})
 }
 
@@ -126,6 +133,7 @@ func (c *conn) write() {
 			}
 		}
 		if ending {
+			c.shut(func(nc net.Conn) { _ = nc.Close() })
 			return
 		}
 		spare = b

@@ -27,6 +27,7 @@ type Faults struct {
 	reorder          time.Duration
 	failCancel       failing
 	failSchedule     failing
+	disabled         map[*broker.Queue]bool
 }
 
 // failing is how many operations are still to fail, and with what status.
@@ -36,7 +37,7 @@ type failing struct {
 }
 
 func newFaults(s *Server, seed uint64) *Faults {
-	return &Faults{server: s, rand: rand.New(rand.NewPCG(seed, 1))}
+	return &Faults{server: s, rand: rand.New(rand.NewPCG(seed, 1)), disabled: map[*broker.Queue]bool{}}
 }
 
 func (f *Faults) set(change func()) {
@@ -130,6 +131,23 @@ func (f *Faults) detachLinks(entity string, e *amqp.Error) {
 			}
 		}
 	})
+}
+
+// Disable refuses and detaches all links to an entity with com.microsoft:entity-disabled, until it is called with
+// false. An entity that does not exist is not changed.
+func (f *Faults) Disable(entity string, on bool) {
+	f.set(func() {
+		if q, ok := f.server.broker.Lookup(pathOf(entity)); ok {
+			f.disabled[q] = on
+		}
+	})
+	if on {
+		f.detachLinks(entity, disabled(entity))
+	}
+}
+
+func disabled(entity string) *amqp.Error {
+	return &amqp.Error{Condition: condEntityDisabled, Description: "the messaging entity '" + entity + "' is disabled"}
 }
 
 // CloseConnections closes all present connections with amqp:connection:forced, as the service does with idle ones and

@@ -16,7 +16,8 @@ import (
 )
 
 func TestOutage(t *testing.T) {
-	bubble(t, oneQueue(servicebus.QueueConfig{}), func(t *testing.T, s *servicebus.Server, c *azservicebus.Client) {
+	synctest.Test(t, func(t *testing.T) {
+		s, c := start(t, oneQueue(servicebus.QueueConfig{}))
 		sender := must[*azservicebus.Sender](t)(c.NewSender("q", nil))
 		r := receiver(t, c, "q", nil)
 		if err := sender.SendMessage(t.Context(), message("before"), nil); err != nil {
@@ -43,9 +44,10 @@ func TestOutage(t *testing.T) {
 
 func TestWithheldSendIsStoredOnce(t *testing.T) {
 	cfg := oneQueue(servicebus.QueueConfig{DuplicateWindow: time.Minute})
-	bubble(t, cfg, func(t *testing.T, s *servicebus.Server, c *azservicebus.Client) {
+	synctest.Test(t, func(t *testing.T) {
+		s, c := start(t, cfg)
 		s.Faults().WithholdSends(1)
-		send(t, c, "q", &azservicebus.Message{MessageID: ptr("m"), Body: []byte("x")}) // the client tries again
+		send(t, c, "q", &azservicebus.Message{MessageID: new("m"), Body: []byte("x")}) // the client tries again
 		if stats, _ := s.Queue("q"); stats.Active != 1 || stats.Duplicates != 1 {
 			t.Errorf("stats %+v", stats)
 		}
@@ -53,7 +55,8 @@ func TestWithheldSendIsStoredOnce(t *testing.T) {
 }
 
 func TestDuplicateDelivery(t *testing.T) {
-	bubble(t, oneQueue(servicebus.QueueConfig{}), func(t *testing.T, s *servicebus.Server, c *azservicebus.Client) {
+	synctest.Test(t, func(t *testing.T) {
+		s, c := start(t, oneQueue(servicebus.QueueConfig{}))
 		s.Faults().DuplicateDelivery(1)
 		send(t, c, "q", message("x"))
 		if b := bodies(receive(t, receiver(t, c, "q", nil), 2)); !slices.Equal(b, []string{"x", "x"}) {
@@ -63,7 +66,8 @@ func TestDuplicateDelivery(t *testing.T) {
 }
 
 func TestReorder(t *testing.T) {
-	bubble(t, oneQueue(servicebus.QueueConfig{}), func(t *testing.T, s *servicebus.Server, c *azservicebus.Client) {
+	synctest.Test(t, func(t *testing.T) {
+		s, c := start(t, oneQueue(servicebus.QueueConfig{}))
 		s.Faults().Reorder(10 * time.Second)
 		var want []string
 		for i := range 20 {
@@ -81,7 +85,8 @@ func TestReorder(t *testing.T) {
 }
 
 func TestServerBusyIsRetried(t *testing.T) {
-	bubble(t, oneQueue(servicebus.QueueConfig{}), func(t *testing.T, s *servicebus.Server, c *azservicebus.Client) {
+	synctest.Test(t, func(t *testing.T) {
+		s, c := start(t, oneQueue(servicebus.QueueConfig{}))
 		s.Faults().ServerBusy(2)
 		send(t, c, "q", message("x"))
 		s.Faults().ServerBusy(2)
@@ -99,7 +104,8 @@ func TestServerBusyIsRetried(t *testing.T) {
 }
 
 func TestFailScheduleAndCancel(t *testing.T) {
-	bubble(t, oneQueue(servicebus.QueueConfig{}), func(t *testing.T, s *servicebus.Server, c *azservicebus.Client) {
+	synctest.Test(t, func(t *testing.T) {
+		s, c := start(t, oneQueue(servicebus.QueueConfig{}))
 		sender := must[*azservicebus.Sender](t)(c.NewSender("q", nil))
 		schedule := func() ([]int64, error) {
 			return sender.ScheduleMessages(t.Context(), []*azservicebus.Message{message("x")}, time.Now().Add(time.Hour), nil)
@@ -127,7 +133,8 @@ func TestFailScheduleAndCancel(t *testing.T) {
 }
 
 func TestDelays(t *testing.T) {
-	bubble(t, oneQueue(servicebus.QueueConfig{}), func(t *testing.T, s *servicebus.Server, c *azservicebus.Client) {
+	synctest.Test(t, func(t *testing.T) {
+		s, c := start(t, oneQueue(servicebus.QueueConfig{}))
 		s.Faults().DelaySends(5 * time.Second)
 		s.Faults().DelayDispositions(7 * time.Second)
 		start := time.Now()
@@ -148,7 +155,8 @@ func TestDelays(t *testing.T) {
 }
 
 func TestExpireLocks(t *testing.T) {
-	bubble(t, oneQueue(servicebus.QueueConfig{}), func(t *testing.T, s *servicebus.Server, c *azservicebus.Client) {
+	synctest.Test(t, func(t *testing.T) {
+		s, c := start(t, oneQueue(servicebus.QueueConfig{}))
 		send(t, c, "q", message("x"))
 		r := receiver(t, c, "q", nil)
 		m := receive(t, r, 1)[0]
@@ -170,7 +178,8 @@ func TestForcedEndsAreRecovered(t *testing.T) {
 	}
 	for name, fault := range faults {
 		t.Run(name, func(t *testing.T) {
-			bubble(t, oneQueue(servicebus.QueueConfig{}), func(t *testing.T, s *servicebus.Server, c *azservicebus.Client) {
+			synctest.Test(t, func(t *testing.T) {
+				s, c := start(t, oneQueue(servicebus.QueueConfig{}))
 				sender := must[*azservicebus.Sender](t)(c.NewSender("q", nil))
 				r := receiver(t, c, "q", nil)
 				for _, body := range []string{"1", "2", "3"} {
@@ -190,7 +199,8 @@ func TestForcedEndsAreRecovered(t *testing.T) {
 }
 
 func TestReceiveSurvivesDrop(t *testing.T) {
-	bubble(t, oneQueue(servicebus.QueueConfig{}), func(t *testing.T, s *servicebus.Server, c *azservicebus.Client) {
+	synctest.Test(t, func(t *testing.T) {
+		s, c := start(t, oneQueue(servicebus.QueueConfig{}))
 		time.AfterFunc(10*time.Second, s.Faults().DropConnections)
 		other := dial(t, s, "")
 		defer func() { _ = other.Close(context.Background()) }()
@@ -205,7 +215,8 @@ func TestReceiveSurvivesDrop(t *testing.T) {
 }
 
 func TestObserve(t *testing.T) {
-	bubble(t, oneQueue(servicebus.QueueConfig{MaxDeliveryCount: 1}), func(t *testing.T, s *servicebus.Server, c *azservicebus.Client) {
+	synctest.Test(t, func(t *testing.T) {
+		s, c := start(t, oneQueue(servicebus.QueueConfig{MaxDeliveryCount: 1}))
 		var mu sync.Mutex
 		var got []string
 		s.Observe(func(e servicebus.Event) {
@@ -232,5 +243,20 @@ func TestObserve(t *testing.T) {
 		if !slices.Equal(got, want) {
 			t.Errorf("events %q", got)
 		}
+	})
+}
+
+// TestDisable takes a new sender afterwards: the error is final for the one that got it.
+func TestDisable(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, c := start(t, oneQueue(servicebus.QueueConfig{}))
+		send(t, c, "q", message("before"))
+		sender := must[*azservicebus.Sender](t)(c.NewSender("q", nil))
+		s.Faults().Disable("Q", true)
+		if err := sender.SendMessage(t.Context(), message("during"), nil); !isAMQP(err, "com.microsoft:entity-disabled") {
+			t.Errorf("disabled: %v", err)
+		}
+		s.Faults().Disable("Q", false)
+		send(t, c, "q", message("after"))
 	})
 }

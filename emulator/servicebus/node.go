@@ -59,6 +59,9 @@ func (s *amqpSession) resolve(now time.Time, address string, need right) (node, 
 	if !ok {
 		return node{}, &amqp.Error{Condition: condNotFound, Description: "the messaging entity '" + name + "' could not be found"}
 	}
+	if s.conn.server.faults.disabled[q] {
+		return node{}, disabled(name)
+	}
 	n.queue = q
 	return n, nil
 }

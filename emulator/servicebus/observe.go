@@ -2,6 +2,7 @@ package servicebus
 
 import (
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -223,7 +224,7 @@ func (o *observers) take() ([]Event, []func(Event)) {
 	defer o.mu.Unlock()
 	events := o.events
 	o.events = nil
-	return events, o.fns[:len(o.fns):len(o.fns)]
+	return events, slices.Clip(o.fns)
 }
 
 // run passes events on until done is closed, and then the rest.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
@@ -19,7 +20,8 @@ func oneQueue(q servicebus.QueueConfig) servicebus.Config {
 }
 
 func TestSendReceiveComplete(t *testing.T) {
-	bubble(t, oneQueue(servicebus.QueueConfig{}), func(t *testing.T, s *servicebus.Server, c *azservicebus.Client) {
+	synctest.Test(t, func(t *testing.T) {
+		s, c := start(t, oneQueue(servicebus.QueueConfig{}))
 		id := "m1"
 		send(t, c, "q", &azservicebus.Message{Body: []byte("one"), MessageID: &id}, message("two"))
 		r := receiver(t, c, "q", nil)
@@ -42,7 +44,8 @@ func TestSendReceiveComplete(t *testing.T) {
 }
 
 func TestBatch(t *testing.T) {
-	bubble(t, oneQueue(servicebus.QueueConfig{}), func(t *testing.T, _ *servicebus.Server, c *azservicebus.Client) {
+	synctest.Test(t, func(t *testing.T) {
+		_, c := start(t, oneQueue(servicebus.QueueConfig{}))
 		sender := must[*azservicebus.Sender](t)(c.NewSender("q", nil))
 		batch := must[*azservicebus.MessageBatch](t)(sender.NewMessageBatch(t.Context(), nil))
 		var want []string
@@ -63,11 +66,12 @@ func TestBatch(t *testing.T) {
 }
 
 func TestAbandonAndDeadLetter(t *testing.T) {
-	bubble(t, oneQueue(servicebus.QueueConfig{MaxDeliveryCount: 2}), func(t *testing.T, s *servicebus.Server, c *azservicebus.Client) {
+	synctest.Test(t, func(t *testing.T) {
+		s, c := start(t, oneQueue(servicebus.QueueConfig{MaxDeliveryCount: 2}))
 		send(t, c, "q", message("a"), message("b"))
 		r := receiver(t, c, "q", nil)
 		got := receive(t, r, 2)
-		err := r.DeadLetterMessage(t.Context(), got[1], &azservicebus.DeadLetterOptions{Reason: ptr("why"), ErrorDescription: ptr("because")})
+		err := r.DeadLetterMessage(t.Context(), got[1], &azservicebus.DeadLetterOptions{Reason: new("why"), ErrorDescription: new("because")})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -97,7 +101,8 @@ func TestAbandonAndDeadLetter(t *testing.T) {
 }
 
 func TestScheduleAndCancel(t *testing.T) {
-	bubble(t, oneQueue(servicebus.QueueConfig{}), func(t *testing.T, s *servicebus.Server, c *azservicebus.Client) {
+	synctest.Test(t, func(t *testing.T) {
+		s, c := start(t, oneQueue(servicebus.QueueConfig{}))
 		sender := must[*azservicebus.Sender](t)(c.NewSender("q", nil))
 		start := time.Now()
 		seqs, err := sender.ScheduleMessages(t.Context(), []*azservicebus.Message{message("in 10"), message("never")}, start.Add(10*time.Second), nil)
@@ -105,7 +110,7 @@ func TestScheduleAndCancel(t *testing.T) {
 			t.Fatal(seqs, err)
 		}
 		later := message("in 20")
-		later.ScheduledEnqueueTime = ptr(start.Add(20 * time.Second))
+		later.ScheduledEnqueueTime = new(start.Add(20 * time.Second))
 		send(t, c, "q", later)
 		if stats, _ := s.Queue("q"); stats.Scheduled != 3 || stats.Active != 0 {
 			t.Errorf("stats %+v", stats)
@@ -136,9 +141,10 @@ func TestScheduleAndCancel(t *testing.T) {
 
 func TestDuplicateDetection(t *testing.T) {
 	cfg := oneQueue(servicebus.QueueConfig{DuplicateWindow: time.Minute})
-	bubble(t, cfg, func(t *testing.T, s *servicebus.Server, c *azservicebus.Client) {
+	synctest.Test(t, func(t *testing.T) {
+		s, c := start(t, cfg)
 		same := func(body string) *azservicebus.Message {
-			return &azservicebus.Message{MessageID: ptr("same"), Body: []byte(body)}
+			return &azservicebus.Message{MessageID: new("same"), Body: []byte(body)}
 		}
 		sender := must[*azservicebus.Sender](t)(c.NewSender("q", nil))
 		batch := must[*azservicebus.MessageBatch](t)(sender.NewMessageBatch(t.Context(), nil))
@@ -170,7 +176,8 @@ func TestDuplicateDetection(t *testing.T) {
 }
 
 func TestMessageLock(t *testing.T) {
-	bubble(t, oneQueue(servicebus.QueueConfig{MaxDeliveryCount: 2}), func(t *testing.T, _ *servicebus.Server, c *azservicebus.Client) {
+	synctest.Test(t, func(t *testing.T) {
+		_, c := start(t, oneQueue(servicebus.QueueConfig{MaxDeliveryCount: 2}))
 		send(t, c, "q", message("x"))
 		r := receiver(t, c, "q", nil)
 		m := receive(t, r, 1)[0]
@@ -200,9 +207,10 @@ func TestMessageLock(t *testing.T) {
 
 func TestTimeToLive(t *testing.T) {
 	cfg := oneQueue(servicebus.QueueConfig{DeadLetterOnExpiration: true, DefaultTTL: time.Hour})
-	bubble(t, cfg, func(t *testing.T, s *servicebus.Server, c *azservicebus.Client) {
+	synctest.Test(t, func(t *testing.T) {
+		s, c := start(t, cfg)
 		short := message("short")
-		short.TimeToLive = ptr(10 * time.Second)
+		short.TimeToLive = new(10 * time.Second)
 		send(t, c, "q", short, message("default"))
 		time.Sleep(10 * time.Second)
 		if stats, _ := s.Queue("q"); stats.Active != 1 || stats.DeadLettered != 1 {
@@ -217,7 +225,8 @@ func TestTimeToLive(t *testing.T) {
 }
 
 func TestDefer(t *testing.T) {
-	bubble(t, oneQueue(servicebus.QueueConfig{}), func(t *testing.T, s *servicebus.Server, c *azservicebus.Client) {
+	synctest.Test(t, func(t *testing.T) {
+		s, c := start(t, oneQueue(servicebus.QueueConfig{}))
 		send(t, c, "q", message("x"))
 		r := receiver(t, c, "q", nil)
 		m := receive(t, r, 1)[0]
@@ -243,7 +252,8 @@ func TestDefer(t *testing.T) {
 }
 
 func TestReceiveAndDelete(t *testing.T) {
-	bubble(t, oneQueue(servicebus.QueueConfig{}), func(t *testing.T, s *servicebus.Server, c *azservicebus.Client) {
+	synctest.Test(t, func(t *testing.T) {
+		s, c := start(t, oneQueue(servicebus.QueueConfig{}))
 		send(t, c, "q", message("x"), message("y"))
 		r := receiver(t, c, "q", &azservicebus.ReceiverOptions{ReceiveMode: azservicebus.ReceiveModeReceiveAndDelete})
 		if b := bodies(receive(t, r, 2)); !slices.Equal(b, []string{"x", "y"}) {
@@ -257,7 +267,8 @@ func TestReceiveAndDelete(t *testing.T) {
 
 // TestReleasedIsNotCounted relies on the client giving back what arrives on credit that a short receive left over.
 func TestReleasedIsNotCounted(t *testing.T) {
-	bubble(t, oneQueue(servicebus.QueueConfig{}), func(t *testing.T, s *servicebus.Server, c *azservicebus.Client) {
+	synctest.Test(t, func(t *testing.T) {
+		s, c := start(t, oneQueue(servicebus.QueueConfig{}))
 		send(t, c, "q", message("1"))
 		r := receiver(t, c, "q", nil)
 		got, err := r.ReceiveMessages(t.Context(), 10, nil) // leaves a credit of 9
@@ -279,7 +290,8 @@ func TestDropLockOnDetach(t *testing.T) {
 	for _, drop := range []bool{false, true} {
 		cfg := oneQueue(servicebus.QueueConfig{})
 		cfg.DropLockOnDetach = drop
-		bubble(t, cfg, func(t *testing.T, _ *servicebus.Server, c *azservicebus.Client) {
+		synctest.Test(t, func(t *testing.T) {
+			_, c := start(t, cfg)
 			send(t, c, "q", message("x"))
 			r := receiver(t, c, "q", nil)
 			receive(t, r, 1)
@@ -294,7 +306,8 @@ func TestDropLockOnDetach(t *testing.T) {
 }
 
 func TestFull(t *testing.T) {
-	bubble(t, oneQueue(servicebus.QueueConfig{MaxSizeMessages: 2}), func(t *testing.T, s *servicebus.Server, c *azservicebus.Client) {
+	synctest.Test(t, func(t *testing.T) {
+		s, c := start(t, oneQueue(servicebus.QueueConfig{MaxSizeMessages: 2}))
 		sender := must[*azservicebus.Sender](t)(c.NewSender("q", nil))
 		batch := must[*azservicebus.MessageBatch](t)(sender.NewMessageBatch(t.Context(), nil))
 		for range 3 {
@@ -314,9 +327,10 @@ func TestFull(t *testing.T) {
 
 func TestTopic(t *testing.T) {
 	cfg := servicebus.Config{Topics: []servicebus.TopicConfig{{Name: "T", Subscriptions: []servicebus.QueueConfig{{Name: "a"}, {Name: "b"}}}}}
-	bubble(t, cfg, func(t *testing.T, s *servicebus.Server, c *azservicebus.Client) {
+	synctest.Test(t, func(t *testing.T) {
+		s, c := start(t, cfg)
 		later := message("later")
-		later.ScheduledEnqueueTime = ptr(time.Now().Add(30 * time.Second))
+		later.ScheduledEnqueueTime = new(time.Now().Add(30 * time.Second))
 		send(t, c, "t", later, message("now")) // names are case-insensitive
 		for _, sub := range []string{"a", "b"} {
 			r := must[*azservicebus.Receiver](t)(c.NewReceiverForSubscription("T", sub, nil))
@@ -333,7 +347,8 @@ func TestTopic(t *testing.T) {
 // TestPropertiesKeepTheirTypes takes every property type through a send, an abandon that adds one, and the dead-letter
 // queue.
 func TestPropertiesKeepTheirTypes(t *testing.T) {
-	bubble(t, oneQueue(servicebus.QueueConfig{}), func(t *testing.T, _ *servicebus.Server, c *azservicebus.Client) {
+	synctest.Test(t, func(t *testing.T) {
+		_, c := start(t, oneQueue(servicebus.QueueConfig{}))
 		want := map[string]any{
 			"bool": true, "u8": uint8(1), "u16": uint16(2), "u32": uint32(3), "u64": uint64(4), "i8": int8(-1), "i16": int16(-2),
 			"i32": int32(-3), "i64": int64(-4), "f32": float32(1.5), "f64": 2.5, "string": "s", "binary": []byte{1},

@@ -2,6 +2,7 @@ package servicebus
 
 import (
 	"errors"
+	"maps"
 	"slices"
 	"time"
 
@@ -24,7 +25,6 @@ const (
 // receiverLink is a link on which the client receives from an entity.
 type receiverLink struct {
 	session *amqpSession
-	linkID  string
 	handle  uint32
 	path    string
 	queue   *broker.Queue
@@ -35,8 +35,6 @@ type receiverLink struct {
 	deliveryCount uint32
 	deliveries    uint32 // for delivery tags of settled deliveries
 }
-
-func (l *receiverLink) name() string { return l.linkID }
 
 func (l *receiverLink) server() *Server { return l.session.conn.server }
 
@@ -66,6 +64,7 @@ func (l *receiverLink) flow(now time.Time, f *amqp.Flow) {
 func (l *receiverLink) end(now time.Time) {
 	s := l.server()
 	s.receivers[l.queue] = slices.DeleteFunc(s.receivers[l.queue], func(o *receiverLink) bool { return o == l })
+	maps.DeleteFunc(l.session.unsettled, func(_ uint32, u unsettled) bool { return u.link == l })
 	if l.held != nil {
 		l.queue.CloseSession(now, l.held, l)
 	} else if s.cfg.DropLockOnDetach {
@@ -119,7 +118,7 @@ func (s *amqpSession) attachReceiver(now time.Time, a *amqp.Attach) {
 		return
 	}
 	l := &receiverLink{
-		session: s, linkID: a.Name, handle: a.Handle, path: n.path, queue: n.queue,
+		session: s, handle: a.Handle, path: n.path, queue: n.queue,
 		settled: a.SndSettleMode != nil && *a.SndSettleMode == amqp.SenderSettled,
 	}
 	filter, wantsSession := a.Source.Filter().Get(sessionFilter)

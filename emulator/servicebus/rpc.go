@@ -21,7 +21,6 @@ type replyLink struct {
 	queued        [][]byte // replies that wait for credit: the request may come before the first credit
 }
 
-func (l *replyLink) name() string  { return l.linkID }
 func (l *replyLink) end(time.Time) {}
 
 func (s *amqpSession) attachReplies(a *amqp.Attach, n node) {
@@ -70,14 +69,14 @@ type reply struct {
 }
 
 // request makes a request-response node of a handler.
-func (s *amqpSession) request(handle func(time.Time, *amqp.Message) reply) func(time.Time, uint32, []byte, func(time.Time, *amqp.Error)) {
-	return func(now time.Time, _ uint32, payload []byte, answer func(time.Time, *amqp.Error)) {
+func (s *amqpSession) request(handle func(time.Time, *amqp.Message) reply) acceptFunc {
+	return func(now time.Time, _ uint32, payload []byte, answer func(*amqp.Error)) {
 		m, err := amqp.ParseMessage(payload)
 		if err != nil {
-			answer(now, condition(err))
+			answer(condition(err))
 			return
 		}
-		answer(now, nil)
+		answer(nil)
 		s.conn.respond(m, handle(now, m))
 	}
 }
@@ -94,8 +93,10 @@ func (c *conn) respond(request *amqp.Message, r reply) {
 	m := &amqp.Message{}
 	m.SetProperty(amqp.PropCorrelationID, request.Property(amqp.PropMessageID))
 	app := amqp.Map{
-		{Key: "status-code", Value: r.code}, {Key: "statusCode", Value: r.code},
-		{Key: "status-description", Value: r.description}, {Key: "statusDescription", Value: r.description},
+		{Key: "status-code", Value: r.code},
+		{Key: "statusCode", Value: r.code},
+		{Key: "status-description", Value: r.description},
+		{Key: "statusDescription", Value: r.description},
 	}
 	if r.condition != "" {
 		app = append(app, amqp.Pair{Key: "error-condition", Value: r.condition}, amqp.Pair{Key: "errorCondition", Value: r.condition})

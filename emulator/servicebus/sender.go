@@ -61,15 +61,16 @@ func condition(err error) *amqp.Error {
 	return &amqp.Error{Condition: condInternal, Description: err.Error()}
 }
 
+// acceptFunc takes the whole content of a transfer. It calls answer, at most once, with nil or the reason to reject it;
+// without an answer the client waits.
+type acceptFunc func(now time.Time, format uint32, payload []byte, answer func(*amqp.Error))
+
 // senderLink is a link on which the client sends: to an entity, or requests to $cbs or $management.
 type senderLink struct {
 	session *amqpSession
-	linkID  string
 	handle  uint32
 	path    string
-	settled bool // the client sends everything settled
-	// accept takes a whole message; answer must be called once with nil or the reason to reject it.
-	accept func(now time.Time, format uint32, payload []byte, answer func(time.Time, *amqp.Error))
+	accept  acceptFunc
 
 	deliveryCount uint32
 	credit        uint32
@@ -77,7 +78,6 @@ type senderLink struct {
 	partial       []byte
 }
 
-func (l *senderLink) name() string               { return l.linkID }
 func (l *senderLink) end(time.Time)              {}
 func (l *senderLink) flow(time.Time, *amqp.Flow) {}
 
@@ -116,7 +116,7 @@ func (l *senderLink) message(now time.Time, t *amqp.Transfer, payload []byte, se
 	if t.DeliveryID != nil {
 		id = *t.DeliveryID
 	}
-	l.accept(now, format, payload, func(_ time.Time, e *amqp.Error) {
+	l.accept(now, format, payload, func(e *amqp.Error) {
 		if settled {
 			return
 		}
@@ -143,7 +143,7 @@ func (s *amqpSession) attachSender(now time.Time, a *amqp.Attach) {
 		s.refuse(a, e)
 		return
 	}
-	l := &senderLink{session: s, linkID: a.Name, handle: a.Handle, path: n.path}
+	l := &senderLink{session: s, handle: a.Handle, path: n.path}
 	switch n.kind {
 	case nodeCBS:
 		l.accept = s.request(s.conn.cbs)
@@ -165,11 +165,11 @@ func (s *amqpSession) attachSender(now time.Time, a *amqp.Attach) {
 }
 
 // sends is what a link to an entity does with messages: store all of a transfer or none of it.
-func (s *Server) sends(q *broker.Queue, c *conn) func(time.Time, uint32, []byte, func(time.Time, *amqp.Error)) {
-	return func(now time.Time, format uint32, payload []byte, answer func(time.Time, *amqp.Error)) {
+func (s *Server) sends(q *broker.Queue, c *conn) acceptFunc {
+	return func(now time.Time, format uint32, payload []byte, answer func(*amqp.Error)) {
 		f := s.faults
 		if take(&f.busy) {
-			answer(now, busy())
+			answer(busy())
 			return
 		}
 		e := s.store(now, q, format, payload)
@@ -179,7 +179,7 @@ func (s *Server) sends(q *broker.Queue, c *conn) func(time.Time, uint32, []byte,
 			}
 			return
 		}
-		s.after(now, f.sendDelay, func(at time.Time) { answer(at, e) })
+		s.after(now, f.sendDelay, func(time.Time) { answer(e) })
 	}
 }
 

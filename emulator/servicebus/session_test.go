@@ -27,18 +27,19 @@ func acceptNext(t *testing.T, c *azservicebus.Client) (*azservicebus.SessionRece
 	return c.AcceptNextSessionForQueue(ctx, "q", nil)
 }
 
-func accept(t *testing.T, c *azservicebus.Client, id string) *azservicebus.SessionReceiver {
+// acceptS accepts the session "s".
+func acceptS(t *testing.T, c *azservicebus.Client) *azservicebus.SessionReceiver {
 	t.Helper()
-	return must[*azservicebus.SessionReceiver](t)(c.AcceptSessionForQueue(t.Context(), "q", id, nil))
+	return must[*azservicebus.SessionReceiver](t)(c.AcceptSessionForQueue(t.Context(), "q", "s", nil))
 }
 
 // acceptAgain tries until the client has noticed that its connection is lost: accepting is not retried by the client.
-func acceptAgain(t *testing.T, c *azservicebus.Client, id string) *azservicebus.SessionReceiver {
+func acceptAgain(t *testing.T, c *azservicebus.Client) *azservicebus.SessionReceiver {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	for {
-		r, err := c.AcceptSessionForQueue(ctx, "q", id, nil)
+		r, err := c.AcceptSessionForQueue(ctx, "q", "s", nil)
 		if err == nil {
 			return r
 		}
@@ -70,7 +71,8 @@ func isAMQP(err error, condition amqp.ErrCond) bool {
 }
 
 func TestAcceptNextWaits(t *testing.T) {
-	bubble(t, sessionQueue(), func(t *testing.T, _ *servicebus.Server, c *azservicebus.Client) {
+	synctest.Test(t, func(t *testing.T) {
+		_, c := start(t, sessionQueue())
 		start := time.Now()
 		if _, err := acceptNext(t, c); !hasCode(err, azservicebus.CodeTimeout) || time.Since(start) > time.Minute {
 			t.Errorf("no session: %v after %s", err, time.Since(start))
@@ -96,10 +98,11 @@ func TestAcceptNextWaits(t *testing.T) {
 }
 
 func TestScheduledMessageWakesAccept(t *testing.T) {
-	bubble(t, sessionQueue(), func(t *testing.T, _ *servicebus.Server, c *azservicebus.Client) {
+	synctest.Test(t, func(t *testing.T) {
+		_, c := start(t, sessionQueue())
 		start := time.Now()
 		m := inSession("s", "x")
-		m.ScheduledEnqueueTime = ptr(start.Add(40 * time.Second))
+		m.ScheduledEnqueueTime = new(start.Add(40 * time.Second))
 		send(t, c, "q", m)
 		r, err := acceptNext(t, c)
 		if since := time.Since(start); err != nil || since < 40*time.Second || since > 41*time.Second {
@@ -110,7 +113,8 @@ func TestScheduledMessageWakesAccept(t *testing.T) {
 }
 
 func TestSessionIsExclusive(t *testing.T) {
-	bubble(t, sessionQueue(), func(t *testing.T, _ *servicebus.Server, c *azservicebus.Client) {
+	synctest.Test(t, func(t *testing.T) {
+		_, c := start(t, sessionQueue())
 		send(t, c, "q", inSession("a", "a1"), inSession("b", "b1"))
 		a, b := must[*azservicebus.SessionReceiver](t)(acceptNext(t, c)), must[*azservicebus.SessionReceiver](t)(acceptNext(t, c))
 		if a.SessionID() != "a" || b.SessionID() != "b" {
@@ -124,11 +128,12 @@ func TestSessionIsExclusive(t *testing.T) {
 }
 
 func TestSessionOrder(t *testing.T) {
-	bubble(t, sessionQueue(), func(t *testing.T, s *servicebus.Server, c *azservicebus.Client) {
+	synctest.Test(t, func(t *testing.T) {
+		s, c := start(t, sessionQueue())
 		for i := range 12 {
 			send(t, c, "q", inSession("s", fmt.Sprintf("%02d", i)))
 		}
-		r := accept(t, c, "s")
+		r := acceptS(t, c)
 		var got []string
 		for i := range 12 {
 			m := one(t, r)
@@ -144,7 +149,7 @@ func TestSessionOrder(t *testing.T) {
 				}
 			case 6: // closed without settling: the same again, not counted
 				_ = r.Close(t.Context())
-				r = accept(t, c, "s")
+				r = acceptS(t, c)
 				if again := one(t, r); string(again.Body) != string(m.Body) || again.DeliveryCount != 1 {
 					t.Errorf("%q (%d) after closing with %q", again.Body, again.DeliveryCount, m.Body)
 				} else {
@@ -154,7 +159,7 @@ func TestSessionOrder(t *testing.T) {
 				s.Faults().DropConnections()
 				synctest.Wait()
 				_ = r.Close(t.Context())
-				r = acceptAgain(t, c, "s")
+				r = acceptAgain(t, c)
 				m = one(t, r)
 			}
 			got = append(got, string(m.Body))
@@ -170,9 +175,10 @@ func TestSessionOrder(t *testing.T) {
 }
 
 func TestSessionLock(t *testing.T) {
-	bubble(t, sessionQueue(), func(t *testing.T, _ *servicebus.Server, c *azservicebus.Client) {
+	synctest.Test(t, func(t *testing.T) {
+		_, c := start(t, sessionQueue())
 		send(t, c, "q", inSession("s", "x"))
-		r := accept(t, c, "s")
+		r := acceptS(t, c)
 		m := one(t, r)
 		for range 4 { // renewing keeps it
 			time.Sleep(40 * time.Second)
@@ -190,7 +196,7 @@ func TestSessionLock(t *testing.T) {
 			t.Error("completed after the session lock was lost")
 		}
 		_ = r.Close(t.Context())
-		next := accept(t, c, "s")
+		next := acceptS(t, c)
 		if m = one(t, next); m.DeliveryCount != 2 {
 			t.Errorf("delivery count %d, want 2", m.DeliveryCount)
 		}
@@ -199,14 +205,15 @@ func TestSessionLock(t *testing.T) {
 }
 
 func TestSessionState(t *testing.T) {
-	bubble(t, sessionQueue(), func(t *testing.T, _ *servicebus.Server, c *azservicebus.Client) {
+	synctest.Test(t, func(t *testing.T) {
+		_, c := start(t, sessionQueue())
 		for _, state := range [][]byte{[]byte("one"), []byte("two"), nil} {
-			r := accept(t, c, "s")
+			r := acceptS(t, c)
 			if err := r.SetSessionState(t.Context(), state, nil); err != nil {
 				t.Fatal(err)
 			}
 			_ = r.Close(t.Context())
-			r = accept(t, c, "s")
+			r = acceptS(t, c)
 			got, err := r.GetSessionState(t.Context(), nil)
 			if err != nil || string(got) != string(state) {
 				t.Errorf("state %q, %v, want %q", got, err, state)
@@ -218,7 +225,8 @@ func TestSessionState(t *testing.T) {
 
 func TestSessionMismatch(t *testing.T) {
 	cfg := servicebus.Config{Queues: []servicebus.QueueConfig{{Name: "q", RequiresSession: true}, {Name: "plain"}}}
-	bubble(t, cfg, func(t *testing.T, _ *servicebus.Server, c *azservicebus.Client) {
+	synctest.Test(t, func(t *testing.T) {
+		_, c := start(t, cfg)
 		sender := must[*azservicebus.Sender](t)(c.NewSender("q", nil))
 		if err := sender.SendMessage(t.Context(), message("no session"), nil); !isAMQP(err, "amqp:not-allowed") {
 			t.Errorf("send without session: %v", err)
@@ -233,9 +241,10 @@ func TestSessionMismatch(t *testing.T) {
 }
 
 func TestSessionDeadLetter(t *testing.T) {
-	bubble(t, sessionQueue(), func(t *testing.T, _ *servicebus.Server, c *azservicebus.Client) {
+	synctest.Test(t, func(t *testing.T) {
+		_, c := start(t, sessionQueue())
 		send(t, c, "q", inSession("s", "x"))
-		r := accept(t, c, "s")
+		r := acceptS(t, c)
 		if err := r.DeadLetterMessage(t.Context(), one(t, r), nil); err != nil {
 			t.Fatal(err)
 		}

@@ -57,15 +57,15 @@ func TestConformance(t *testing.T) {
 	})
 	t.Run("duplicates", func(t *testing.T) {
 		for _, body := range []string{"first", "again"} {
-			send(t, c, "dedup", &azservicebus.Message{MessageID: ptr("same"), Body: []byte(body)})
+			send(t, c, "dedup", &azservicebus.Message{MessageID: new("same"), Body: []byte(body)})
 		}
-		send(t, c, "dedup", &azservicebus.Message{MessageID: ptr("other"), Body: []byte("other")})
+		send(t, c, "dedup", &azservicebus.Message{MessageID: new("other"), Body: []byte("other")})
 		if b := bodies(receive(t, receiver(t, c, "dedup", nil), 2)); !slices.Equal(b, []string{"first", "other"}) {
 			t.Errorf("received %q", b)
 		}
 	})
 	t.Run("sessions", func(t *testing.T) {
-		send(t, c, "sessions", &azservicebus.Message{SessionID: ptr("s"), Body: []byte("in s")})
+		send(t, c, "sessions", &azservicebus.Message{SessionID: new("s"), Body: []byte("in s")})
 		r := must[*azservicebus.SessionReceiver](t)(c.AcceptNextSessionForQueue(ctx, "sessions", nil))
 		defer func() { _ = r.Close(ctx) }()
 		got := must[[]*azservicebus.ReceivedMessage](t)(r.ReceiveMessages(ctx, 1, nil))

@@ -16,14 +16,25 @@ func everyType() List {
 	return List{
 		nil, true, false, uint8(255), uint16(65535), uint32(0), uint32(255), uint32(256), uint64(0), uint64(255), uint64(math.MaxUint64),
 		int8(-128), int16(-32768), int32(-128), int32(-129), int64(127), int64(128), int64(math.MinInt64), float32(1.5), 2.5,
-		Char('é'), Timestamp(-1), UUID{1, 2, 3}, Decimal32{1}, Decimal64{2}, Decimal128{3},
-		[]byte{}, bytes.Repeat([]byte{1}, 256), "", strings.Repeat("x", 256), Symbol("s"), Symbol(strings.Repeat("y", 300)),
-		List{}, List{int32(1), "two"}, Map{{Key: "k", Value: int64(1)}, {Key: Symbol("s"), Value: nil}}, Map{},
+		Char('é'), Timestamp(-1),
+		UUID{1, 2, 3},
+		Decimal32{1},
+		Decimal64{2},
+		Decimal128{3},
+		[]byte{},
+		bytes.Repeat([]byte{1}, 256), "", strings.Repeat("x", 256), Symbol("s"), Symbol(strings.Repeat("y", 300)),
+		List{},
+		List{int32(1), "two"},
+		Map{{Key: "k", Value: int64(1)}, {Key: Symbol("s"), Value: nil}},
+		Map{},
 		Longs([]int64{1, -1, math.MaxInt64}), Strings([]string{"a", ""}), Symbols("x"),
-		Array{Elem: codeBoolean, Items: []any{true, false}}, Array{Elem: codeUUID, Items: []any{UUID{9}}},
-		Array{Elem: codeMap32, Items: []any{Map{{Key: "a", Value: uint8(1)}}}}, Array{Elem: codeList32, Items: []any{List{}, List{true}}},
+		Array{Elem: codeBoolean, Items: []any{true, false}},
+		Array{Elem: codeUUID, Items: []any{UUID{9}}},
+		Array{Elem: codeMap32, Items: []any{Map{{Key: "a", Value: uint8(1)}}}},
+		Array{Elem: codeList32, Items: []any{List{}, List{true}}},
 		Array{Descriptor: Symbol("d"), Elem: codeInt, Items: []any{int32(5)}},
-		Described{Descriptor: uint64(0x24), Value: List{}}, Described{Descriptor: Symbol("d"), Value: Described{Descriptor: uint64(1), Value: "v"}},
+		Described{Descriptor: uint64(0x24), Value: List{}},
+		Described{Descriptor: Symbol("d"), Value: Described{Descriptor: uint64(1), Value: "v"}},
 	}
 }
 
@@ -193,11 +204,12 @@ func FuzzParseMessage(f *testing.F) {
 	m.SetValue(List{"x"})
 	f.Add(m.Append(nil))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		m, err := ParseMessage(b)
+		got, err := ParseMessage(b)
 		if err != nil {
 			return
 		}
-		if again, err := ParseMessage(m.Append(nil)); err != nil || !bytes.Equal(again.Body(), m.Body()) {
+		again, err := ParseMessage(got.Append(nil))
+		if err != nil || !bytes.Equal(again.Body(), got.Body()) {
 			t.Errorf("read back: %v", err)
 		}
 	})

@@ -13,7 +13,7 @@ var ErrDecode = errors.New("amqp: malformed encoding")
 // Bounds on what a peer can make the decoder do with few bytes.
 const (
 	maxDepth     = 32
-	maxZeroWidth = 1 << 16 // elements of an array whose elements take no bytes
+	maxZeroWidth = 256 // elements of an array whose elements take no bytes
 )
 
 // decoder reads values from the front of buf.
