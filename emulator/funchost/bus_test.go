@@ -305,6 +305,9 @@ func TestE2_WithoutAutoCompleteSuccessSettlesNothing(t *testing.T) {
 	if i := r.ended(); !i.OK {
 		t.Error(i.Err)
 	}
+	if err := r.host.Close(); err != nil { // waits for what the listener does after the call
+		t.Error(err)
+	}
 	if b.left() != 1 {
 		t.Error("success settled the message")
 	}

@@ -174,7 +174,7 @@ func newRig(t *testing.T, files map[string]string) *rig {
 	r.cfg = Config{
 		AppRoot: root, Environment: []string{controlVariable + "=" + control.URL, "PATH=" + os.Getenv("PATH")},
 		Logger: slog.New(slog.NewTextHandler(r.log, nil)),
-		Timing: Timing{ReadyPoll: 5 * time.Millisecond, RetryMin: time.Millisecond, RetryMax: 10 * time.Millisecond},
+		Timing: Timing{ReadyPoll: 5 * time.Millisecond, RetryMin: time.Millisecond, RetryMax: 10 * time.Millisecond, Settle: 2 * time.Second},
 	}
 	return r
 }

@@ -23,6 +23,9 @@ const hostVersion = "4.1037.0"
 // maxRedirects is .NET's MaxAutomaticRedirections.
 const maxRedirects = 50
 
+// exitNotice is how long a broken connection waits for the exit that broke it.
+const exitNotice = time.Second
+
 // ErrNoResult is the failure of an invocation whose handler answered 2xx with an empty body or null (contract D2).
 var ErrNoResult = errors.New("handler returned no result; the real host hangs here until functionTimeout")
 
@@ -153,6 +156,8 @@ func (h *Host) roundTrip(inv *run, build func(context.Context) (*http.Request, e
 	a, err := h.send(ctx, inv, build)
 	if err == nil {
 		err = judge(a)
+	} else {
+		in.noticeExit(ctx)
 	}
 	if errors.Is(err, ErrNoResult) && h.cfg.RealTime {
 		<-ctx.Done()
@@ -164,6 +169,17 @@ func (h *Host) roundTrip(inv *run, build func(context.Context) (*http.Request, e
 		return fmt.Errorf("%w by function '%s' (id %s) after %s", ErrTimeout, inv.function.name, inv.id, h.functionTimeout())
 	}
 	return err
+}
+
+// noticeExit gives the exit of a handler that broke a connection a moment to be seen, so that the next invocation waits
+// for the restart instead of meeting the dead process.
+func (in *instance) noticeExit(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, exitNotice)
+	defer cancel()
+	select {
+	case <-in.done:
+	case <-ctx.Done():
+	}
 }
 
 // timeout is the context of one request to the handler.

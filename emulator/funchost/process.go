@@ -60,7 +60,6 @@ type instance struct {
 	done     chan struct{} // closed at the exit
 	next     chan struct{} // closed when another instance is current, or none will come
 	expected bool          // killed by the host for a timeout: the exit does not count
-	timedOut bool          // never answered within initializationTimeout
 }
 
 func newInstance(cmd *exec.Cmd) *instance {
@@ -192,9 +191,6 @@ func (p *process) awaitAnswer(ctx context.Context, in *instance) {
 		case <-limit.Done():
 			if ctx.Err() == nil {
 				p.log.ErrorContext(ctx, "Reached the initialization timeout of the handler", slog.Duration("timeout", p.initTime))
-				p.mu.Lock()
-				in.timedOut = true
-				p.mu.Unlock()
 				_ = in.cmd.Process.Kill() // fails only if it is gone already
 			}
 			return
@@ -230,7 +226,7 @@ func (p *process) afterExit(ctx context.Context, in *instance, err error) (bool,
 	case in != nil && in.expected, code == exitRestart:
 		p.log.InfoContext(ctx, "Restarting the handler process", slog.Int("exit_code", code))
 		return true, nil
-	case code == 0 && !in.timedOut:
+	case code == 0:
 		// The real host does nothing: it keeps listening and every later call fails with a refused connection.
 		p.log.WarnContext(ctx, "Worker process exited with code 0 and is not restarted")
 		return false, nil

@@ -191,6 +191,7 @@ func TestB6_Exit0LeavesARefusingPort(t *testing.T) {
 	if i := r.ended(); i.OK || !errors.Is(i.Err, syscall.ECONNREFUSED) {
 		t.Errorf("invocation error = %v, want connection refused", i.Err)
 	}
+	r.until("the exit is accepted", func() bool { return strings.Contains(r.log.String(), "is not restarted") })
 	if n := len(r.startRecords()); n != 1 {
 		t.Errorf("%d starts", n)
 	}

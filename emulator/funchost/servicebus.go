@@ -1,6 +1,7 @@
 package funchost
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -246,13 +247,15 @@ func (l *busListener) collect(ctx context.Context, r receiver, idle time.Duratio
 		}
 		batch = append(batch, more...)
 	}
-	if _, session := r.sessionUntil(); session {
-		slices.SortStableFunc(batch, bySequence)
-	}
+	// This client gives back late messages while it is not receiving, and gets them again in any order; the client of the
+	// real host drains its link instead.
+	slices.SortStableFunc(batch, bySequence)
 	return batch, nil
 }
 
-func bySequence(a, b *message) int { return int(or(a.SequenceNumber, 0) - or(b.SequenceNumber, 0)) }
+func bySequence(a, b *message) int {
+	return cmp.Compare(or(a.SequenceNumber, 0), or(b.SequenceNumber, 0))
+}
 
 func fetchFor(ctx context.Context, r receiver, limit int, d time.Duration) ([]*message, error) {
 	ctx, cancel := context.WithTimeout(ctx, max(d, 0))

@@ -172,9 +172,7 @@ func TestF4_RetryPolicy(t *testing.T) {
 			t.Errorf("attempt %d: no %s in %s", n, want, body)
 		}
 	}
-	if err := r.host.Close(); err != nil {
-		t.Error(err)
-	}
+	r.until("the retries are used up", func() bool { return strings.Contains(r.log.String(), "Next timer occurrence") })
 	if n := len(r.calls()); n != 3 {
 		t.Errorf("%d attempts", n)
 	}
