@@ -32,18 +32,18 @@ type NS struct {
 }
 
 // New returns a namespace that ends with the test. Where none can be made the test is skipped, saying what is missing.
-func New(t testing.TB) *NS {
-	t.Helper()
+func New(tb testing.TB) *NS {
+	tb.Helper()
 	if err := Available(); err != nil {
-		t.Skipf("this test needs network namespaces: %v", err)
+		tb.Skipf("this test needs network namespaces: %v", err)
 	}
-	ns, err := Create(strings.ToLower(filepath.Base(t.Name())))
+	ns, err := Create(strings.ToLower(filepath.Base(tb.Name())))
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		if err := ns.Close(); err != nil {
-			t.Error(err)
+			tb.Error(err)
 		}
 	})
 	return ns
@@ -75,7 +75,7 @@ func (n *NS) Batch(lines ...string) error {
 }
 
 func (n *NS) feed(stdin string, command []string) (string, error) {
-	cmd := exec.CommandContext(context.Background(), command[0], command[1:]...) //nolint:gosec // the caller's command
+	cmd := exec.CommandContext(context.Background(), command[0], command[1:]...)
 	cmd.Stdin = strings.NewReader(stdin)
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
@@ -105,7 +105,7 @@ func (n *NS) Start(cmd *exec.Cmd) error {
 func (n *NS) Sysctl(key, value string) error {
 	return n.Do(func() error {
 		path := "/proc/sys/" + strings.ReplaceAll(key, ".", "/")
-		if err := os.WriteFile(path, []byte(value), 0o644); err != nil { //nolint:gosec // it exists already
+		if err := os.WriteFile(path, []byte(value), 0o644); err != nil {
 			return fmt.Errorf("sysctl in namespace %s: %w", n.Name, err)
 		}
 		return nil

@@ -29,11 +29,11 @@ func TestPairCarriesPackets(t *testing.T) {
 	for _, host := range []string{"192.0.2.2", "2001:db8::2"} {
 		var l net.Listener
 		must(t, b.Do(func() (err error) {
-			l, err = net.Listen("tcp", net.JoinHostPort(host, "0")) //nolint:noctx // returns at once
+			l, err = new(net.ListenConfig).Listen(t.Context(), "tcp", net.JoinHostPort(host, "0"))
 			return err
 		}))
 		must(t, a.Do(func() error {
-			c, err := net.Dial("tcp", l.Addr().String()) //nolint:noctx // the peer is on this machine
+			c, err := new(net.Dialer).DialContext(t.Context(), "tcp", l.Addr().String())
 			if err != nil {
 				return err
 			}

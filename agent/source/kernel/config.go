@@ -48,8 +48,8 @@ type Config struct {
 	Protocols []uint8
 	// Interfaces, if any, are the only links by which a route may leave. A multipath route needs one leg on such a link.
 	Interfaces []string
-	// Include, if any, are the prefixes to watch; Exclude wins over it. Link-local, loopback and multicast prefixes are
-	// never watched.
+	// Include, if any, are the prefixes to watch; Exclude wins over it. Link-local, loopback, multicast and IPv4-mapped
+	// prefixes are never watched.
 	Include, Exclude []Match
 	// Families to watch. Default: both.
 	Families []Family
@@ -171,7 +171,7 @@ func (c *Config) holds(table uint32, p netip.Prefix) bool {
 	if table == tableLocal || !slices.Contains(c.Tables, table) || !slices.Contains(c.Families, familyOf(p)) {
 		return false
 	}
-	if a := p.Addr(); a.IsLinkLocalUnicast() || a.IsMulticast() || a.IsLoopback() {
+	if a := p.Addr(); a.IsLinkLocalUnicast() || a.IsMulticast() || a.IsLoopback() || a.Is4In6() {
 		return false
 	}
 	matches := func(m Match) bool { return m.matches(p) }

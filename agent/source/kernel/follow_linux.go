@@ -3,6 +3,7 @@ package kernel
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"time"
@@ -74,11 +75,11 @@ func (w *Watcher) follow(ctx context.Context, sink source.Sink) error {
 
 func (f *follower) setReadBuffer(ctx context.Context) error {
 	if err := f.conn.SetReadBuffer(f.cfg.ReadBuffer); err != nil {
-		return err //nolint:wrapcheck // netlink.OpError names the operation
+		return fmt.Errorf("receive buffer of %d bytes: %w", f.cfg.ReadBuffer, err)
 	}
 	got, err := f.conn.ReadBuffer()
 	if err != nil {
-		return err //nolint:wrapcheck // netlink.OpError names the operation
+		return fmt.Errorf("size of the receive buffer: %w", err)
 	}
 	f.metrics.ReadBuffer.Store(int64(got))
 	if got < f.cfg.ReadBuffer {

@@ -1,13 +1,13 @@
 package kernel
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"log/slog"
 	"maps"
 	"net/netip"
 	"os"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -35,8 +35,9 @@ type recorder struct {
 	changed chan struct{} // closed and renewed by every call
 }
 
-func newRecorder(t testing.TB) *recorder {
-	return &recorder{t: t, changed: make(chan struct{})}
+func newRecorder(tb testing.TB) *recorder {
+	tb.Helper()
+	return &recorder{t: tb, changed: make(chan struct{})}
 }
 
 func (r *recorder) record(format string, args ...any) {
@@ -117,17 +118,9 @@ func (r *recorder) snapshot() map[netip.Prefix]source.Route {
 func text(view map[netip.Prefix]source.Route) string {
 	var lines []string
 	for _, p := range slices.SortedFunc(maps.Keys(view), netip.Prefix.Compare) {
-		lines = append(lines, line(view[p]))
+		lines = append(lines, describe(view[p]))
 	}
 	return strings.Join(lines, "\n")
-}
-
-func line(r source.Route) string {
-	s := fmt.Sprintf("%v %s %d", r.Prefix, r.Origin, r.Metric)
-	for i, n := range r.NextHops {
-		s += map[bool]string{true: " via ", false: ","}[i == 0] + n.String()
-	}
-	return s
 }
 
 // awaitView waits until the view is exactly these lines.
@@ -148,8 +141,9 @@ type lab struct {
 	metrics Metrics
 }
 
-func newLab(t *testing.T) *lab {
-	l := &lab{nva: netns.New(t), peer: netns.New(t), recorder: newRecorder(t)}
+func newLab(tb testing.TB) *lab {
+	tb.Helper()
+	l := &lab{nva: netns.New(tb), peer: netns.New(tb), recorder: newRecorder(tb)}
 	for i := range 2 {
 		l.must(netns.Pair(l.nva, l.peer, fmt.Sprintf("eth%d", i), fmt.Sprintf("peer%d", i)))
 		l.nvaIP(
@@ -174,18 +168,29 @@ func (l *lab) peerIP(lines ...string) { l.t.Helper(); l.must(l.peer.Batch(lines.
 func (l *lab) watch(cfg Config) {
 	l.t.Helper()
 	cfg.NetNS = l.nva.FD()
-	ctx, cancel := context.WithCancel(context.Background())
+	others := goleak.IgnoreCurrent()
 	done := make(chan error, 1)
 	w := New(cfg, slog.New(slog.DiscardHandler), &l.metrics)
-	go func() { done <- w.Run(ctx, l.recorder) }()
+	go func() { done <- w.Run(l.t.Context(), l.recorder) }()
 	l.t.Cleanup(func() {
-		cancel()
 		if err := <-done; err != nil {
 			l.t.Errorf("Run: %v", err)
 		}
-		goleak.VerifyNone(l.t)
+		goleak.VerifyNone(l.t, others)
 	})
 	l.await("the first view", func(map[netip.Prefix]source.Route) bool { return true })
+}
+
+// settle makes the watcher dump once more and waits until it has.
+func (l *lab) settle() {
+	l.t.Helper()
+	before := l.metrics.Resyncs.Load()
+	l.nvaIP("link set lo mtu 60000", "link set lo mtu 65536")
+	for end := time.Now().Add(patience); l.metrics.Resyncs.Load() == before; runtime.Gosched() {
+		if time.Now().After(end) {
+			l.t.Fatal("no dump after a link changed")
+		}
+	}
 }
 
 // kernelView asks ip(8) for the view that the default configuration should give: an oracle that shares no code with the
@@ -234,7 +239,8 @@ func (l *lab) kernelView() map[netip.Prefix]source.Route {
 	return view
 }
 
-func oraclePrefix(t testing.TB, dst, family string) netip.Prefix {
+func oraclePrefix(tb testing.TB, dst, family string) netip.Prefix {
+	tb.Helper()
 	if dst == "default" {
 		dst = map[string]string{"-4": "0.0.0.0/0", "-6": "::/0"}[family]
 	}
@@ -243,7 +249,7 @@ func oraclePrefix(t testing.TB, dst, family string) netip.Prefix {
 	}
 	a, err := netip.ParseAddr(dst)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return netip.PrefixFrom(a, a.BitLen())
 }

@@ -155,6 +155,8 @@ type view struct {
 	routes   []route
 }
 
+func newView() view { return view{links: map[uint32]link{}, nexthops: map[uint32]nexthop{}} }
+
 func newShadow(cfg *Config) *shadow {
 	return &shadow{
 		cfg: cfg, links: map[uint32]link{}, nexthops: map[uint32]nexthop{}, users: map[uint32]int{},

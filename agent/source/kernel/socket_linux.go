@@ -133,7 +133,7 @@ func dump(ctx context.Context, cfg *Config) (v view, whole bool, err error) {
 }
 
 func (s *socket) dumpOnce(cfg *Config) (view, bool, error) {
-	v := view{links: map[uint32]link{}, nexthops: map[uint32]nexthop{}}
+	v := newView()
 	whole := true
 	ask := func(what string, kind uint16, payload []byte, take func([]byte) error) error {
 		consistent, err := s.request(kind, payload, take)

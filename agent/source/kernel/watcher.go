@@ -81,12 +81,11 @@ func (w *Watcher) Run(ctx context.Context, sink source.Sink) error {
 	if err := w.cfg.Validate(); err != nil {
 		return fmt.Errorf("%v: %w", w, err)
 	}
-	pause := firstReopen
-	for {
+	for pause := firstReopen; ctx.Err() == nil; pause = min(2*pause, longestReopen) {
 		began := time.Now()
 		err := w.follow(ctx, sink)
 		if ctx.Err() != nil {
-			return nil //nolint:nilerr // the error is the socket closed under the reader
+			break // and what failed is the socket, closed under the reader
 		}
 		if final(err) {
 			return fmt.Errorf("%v: %w", w, err)
@@ -94,15 +93,20 @@ func (w *Watcher) Run(ctx context.Context, sink source.Sink) error {
 		if time.Since(began) > longestReopen {
 			pause = firstReopen
 		}
+		w.metrics.Reopens.Add(1)
 		w.log.LogAttrs(ctx, slog.LevelWarn, "watching routes failed, trying again",
 			slog.String("source", w.String()), slog.Duration("pause", pause), slog.Any("error", err))
 		sink.Lost(err)
-		w.metrics.Reopens.Add(1)
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-time.After(pause):
-		}
-		pause = min(2*pause, longestReopen)
+		rest(ctx, pause)
+	}
+	return nil
+}
+
+func rest(ctx context.Context, pause time.Duration) {
+	timer := time.NewTimer(pause)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
 	}
 }
