@@ -102,7 +102,16 @@ func syntaxProblem(file string, err error) Problem {
 	return p
 }
 
+// position is where a value begins. The parser puts a block mapping at its first colon; people look for its first key.
 func position(n ast.Node) token.Position {
+	switch v := n.(type) {
+	case *ast.MappingValueNode:
+		return position(v.Key)
+	case *ast.MappingNode:
+		if !v.IsFlowStyle && len(v.Values) > 0 {
+			return position(v.Values[0].Key)
+		}
+	}
 	if t := n.GetToken(); t != nil && t.Position != nil {
 		return *t.Position
 	}

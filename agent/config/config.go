@@ -1,0 +1,111 @@
+// Package config is the agent's own file: who it is, what it watches, where the bus is. reference.yaml documents every field.
+//
+// Secrets are never in it: a connection string is named by its file or environment variable.
+package config
+
+import (
+	_ "embed" // the reference
+	"log/slog"
+	"net/netip"
+	"time"
+
+	"github.com/pointsman/pointsman/shared/route"
+)
+
+// Config is a complete, checked configuration.
+type Config struct {
+	Domain, NVA string
+	Bus         Bus
+	Sources     []Kernel // in the order of precedence
+	Include     []route.Match
+	Exclude     []route.Match
+	Gather      Gather
+	Beat        Beat
+	Snapshot    time.Duration
+	Restart     time.Duration
+	OnStop      OnStop
+	StopTimeout time.Duration
+	Listen      netip.AddrPort // zero: no HTTP
+	StateDir    string
+	Log         Log
+}
+
+// Bus says where events go. Exactly one of the three ways to get there is set.
+type Bus struct {
+	Queue                string
+	Namespace            string // host name; with the managed identity
+	ClientID             string // of a user-assigned managed identity; only with Namespace
+	ConnectionStringFile string
+	ConnectionStringEnv  string
+}
+
+// Kernel is a source: the kernel's routing tables. Zero values are the kernel source's own defaults.
+type Kernel struct {
+	Tables       []uint32
+	Protocols    []uint8
+	Interfaces   []string
+	Include      []route.Match
+	Exclude      []route.Match
+	Blackhole    bool
+	KeepLinkdown bool
+	ReadBuffer   int // bytes
+	Resync       time.Duration
+}
+
+// Gather says how long changes are collected into one event.
+type Gather struct{ Quiet, Max time.Duration }
+
+// Beat says how the dead-man switch is kept.
+type Beat struct{ Every, Timeout time.Duration }
+
+// Log says what is logged, and how.
+type Log struct {
+	Level slog.Level
+	JSON  bool
+}
+
+// OnStop says what the agent tells when it is stopped.
+type OnStop uint8
+
+// What an agent can tell.
+const (
+	Auto     OnStop = iota + 1 // Draining if the system is shutting down, else Goodbye
+	Draining                   // move the traffic away
+	Goodbye                    // keep it for the restart time
+)
+
+// String returns the word of the file.
+func (o OnStop) String() string {
+	switch o {
+	case Auto:
+		return "auto"
+	case Draining:
+		return "draining"
+	case Goodbye:
+		return "goodbye"
+	}
+	return "?"
+}
+
+// The defaults of what has no default of its own in the kernel source.
+const (
+	DefaultQueue       = "route-events"
+	DefaultQuiet       = 100 * time.Millisecond
+	DefaultMax         = time.Second
+	DefaultEvery       = 5 * time.Second
+	DefaultTimeout     = 15 * time.Second
+	DefaultSnapshot    = 10 * time.Minute
+	DefaultRestart     = 2 * time.Minute
+	DefaultStopTimeout = 5 * time.Second
+	DefaultListen      = "127.0.0.1:9810"
+	DefaultStateDir    = "/var/lib/pointsman"
+	DefaultReadBuffer  = 8 << 20
+	DefaultResync      = 5 * time.Minute
+	mainTable          = 254
+)
+
+//go:embed reference.yaml
+var reference string //nolint:gochecknoglobals // go:embed needs a variable; nothing writes it
+
+// Reference returns the file that documents every field with its default.
+func Reference() string { return reference }
