@@ -14,6 +14,9 @@ import (
 	"github.com/pointsman/pointsman/shared/state"
 )
 
+// longestRun bounds a run: an intent that ran out longer ago than this belongs to no living one.
+const longestRun = 10 * time.Minute
+
 // ended is how a run of the protocol ended.
 type ended struct {
 	state.Result
@@ -25,6 +28,10 @@ type ended struct {
 // must look again.
 func (x *run) finish(ctx context.Context, e ended) (done bool, err error) {
 	e.At, e.Duration, e.Cause, e.Events = x.Now(), x.Now().Sub(x.started).Seconds(), x.wake.Cause, x.wake.Events
+	e.Added, e.Changed, e.Removed = x.total.added, x.total.changed, x.total.removed
+	if e.Outcome == state.Unchanged && x.total != (totals{}) {
+		e.Outcome = state.Written // by an earlier pass of this run
+	}
 	news := false
 	err = x.update(ctx, func(doc *state.Target) {
 		if news = doc.Wakes != x.wakes; news {
@@ -46,7 +53,12 @@ func (x *run) finish(ctx context.Context, e ended) (done bool, err error) {
 
 // record writes the result into the document.
 func (x *run) record(doc *state.Target, e ended) {
-	doc.Intents = slices.DeleteFunc(doc.Intents, func(i state.Intent) bool { return i.Run == x.id || x.done > 0 && i.Since.Before(x.started) })
+	doc.Intents = slices.DeleteFunc(doc.Intents, func(i state.Intent) bool {
+		return i.Run == x.id || x.moved && i.Since.Before(x.started) || x.Now().After(i.Until.Add(longestRun))
+	})
+	for n := range doc.Intents {
+		doc.Intents[n].Fenced = doc.Intents[n].Fenced || x.done > 0 && doc.Intents[n].Since.Before(x.started)
+	}
 	doc.Note(e.Result)
 	doc.Writes += uint64(x.done)
 	doc.Pending, doc.FireAt = nil, time.Time{}
@@ -79,7 +91,7 @@ func (v view) kept() map[string]bool {
 	return out
 }
 
-// report tells the log and the history. The history is for people: losing a line must not undo a write.
+// report tells the log.
 func (x *run) report(ctx context.Context, e ended) {
 	level := slog.LevelInfo
 	switch e.Outcome {
@@ -94,15 +106,20 @@ func (x *run) report(ctx context.Context, e ended) {
 	for _, w := range e.Warnings {
 		x.log.WarnContext(ctx, "look at this target", slog.String("warning", w))
 	}
-	if e.view == nil || x.done == 0 || e.view.plan.Empty() {
-		return
-	}
+}
+
+// wrote counts a write and adds it to the history. The history is for people: a line that cannot be written must not undo a route.
+func (x *run) wrote(ctx context.Context, v view) {
+	x.total.added += len(v.plan.Added)
+	x.total.changed += len(v.plan.Changed)
+	x.total.removed += len(v.plan.Removed)
 	line, err := json.Marshal(historyLine{
-		Result: e.Result, Domain: x.wake.Domain, Target: x.target.Name, Table: x.target.RouteTable, Traceparent: x.wake.Traceparent, Observed: x.wake.Observed,
-		ETagBefore: e.view.table.ETag, Adds: changes(e.view.plan.Added), Moves: changes(e.view.plan.Changed), Removals: changes(e.view.plan.Removed),
+		At: x.Now(), Domain: x.wake.Domain, Target: x.target.Name, Table: x.target.RouteTable, Run: x.id, Cause: x.wake.Cause, Events: x.wake.Events,
+		Traceparent: x.wake.Traceparent, Observed: x.wake.Observed, ETagBefore: v.table.ETag,
+		Adds: changes(v.plan.Added), Moves: changes(v.plan.Changed), Removals: changes(v.plan.Removed),
 	})
 	if err == nil {
-		err = x.Store.AppendHistory(ctx, x.wake.Domain, x.target.Name, e.At, line)
+		err = x.Store.AppendHistory(ctx, x.wake.Domain, x.target.Name, x.Now(), line)
 	}
 	if err != nil {
 		x.log.ErrorContext(ctx, "the history lacks a line", slog.Any("error", err))
@@ -111,10 +128,13 @@ func (x *run) report(ctx context.Context, e ended) {
 
 // historyLine is one write of one target.
 type historyLine struct {
-	state.Result
+	At          time.Time       `json:"at"`
 	Domain      string          `json:"domain"`
 	Target      string          `json:"target"`
 	Table       string          `json:"routeTable"`
+	Run         string          `json:"run"`
+	Cause       string          `json:"cause"`
+	Events      []string        `json:"events,omitempty"`
 	Traceparent string          `json:"traceparent,omitempty"`
 	Observed    time.Time       `json:"observed,omitzero"`
 	ETagBefore  string          `json:"etagBefore"`

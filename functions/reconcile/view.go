@@ -133,9 +133,7 @@ const maxShown = 20
 
 // result describes the view; Outcome is what holds if nothing is written.
 func (v view) result() state.Result {
-	r := state.Result{
-		Outcome: state.Unchanged, Added: len(v.plan.Added), Changed: len(v.plan.Changed), Removed: len(v.plan.Removed), Routes: v.plan.Routes,
-	}
+	r := state.Result{Outcome: state.Unchanged, Routes: v.plan.Routes}
 	for _, b := range v.plan.Blocked {
 		r.Blocked = append(r.Blocked, fmt.Sprintf("%s (held by route %s, which is not Pointsman's)", b.Prefix, b.Name))
 	}

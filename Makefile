@@ -1,0 +1,47 @@
+# Everything that is built, run and checked. `make demo` and `make test` are the two commands of the README.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+
+GO      ?= go
+STRIP   := -trimpath -ldflags='-s -w'
+APP     := dist/app
+HANDLER := $(APP)/pointsman-handler
+
+.PHONY: help
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+.PHONY: build
+build: stage ## the three binaries in dist/
+	CGO_ENABLED=0 $(GO) build $(STRIP) -o dist/pointsman-agent ./cmd/pointsman-agent
+	CGO_ENABLED=0 $(GO) build $(STRIP) -o dist/pointsman ./cmd/pointsman
+
+# The Functions host looks for function.json only in the first-level folders of the app root, hence the flat copy. The handler is
+# always built for the host's platform in Azure; GOOS and GOARCH can be overridden to run it elsewhere.
+.PHONY: stage
+stage: ## the function app in dist/app, as it is deployed
+	rm -rf $(APP)
+	mkdir -p $(APP)
+	cp host.json $(APP)/
+	for f in functions/*/function.json; do \
+		name=$$(basename "$$(dirname "$$f")"); \
+		mkdir -p "$(APP)/$${name^}" && cp "$$f" "$(APP)/$${name^}/"; \
+	done
+	CGO_ENABLED=0 $(GO) build $(STRIP) -o $(HANDLER) ./cmd/pointsman-handler
+
+.PHONY: demo
+demo: build ## an NVA dies and comes back, on real kernel routes (DEMO=--stay keeps it running)
+	$(GO) run ./test/demo $(DEMO)
+
+.PHONY: test
+test: ## everything, with the race detector
+	./test/run
+
+.PHONY: lint
+lint: ## the linter
+	$(GO) tool -modfile=tools/golangci.mod golangci-lint run ./...
+
+.PHONY: clean
+clean: ## remove what was built
+	rm -rf dist

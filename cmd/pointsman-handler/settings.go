@@ -1,0 +1,63 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+)
+
+// settings are the app settings. A connection is either a connection string or, with the suffix that Azure Functions uses for
+// identity-based connections, an address that the managed identity is good for.
+type settings struct {
+	port string // FUNCTIONS_CUSTOMHANDLER_PORT
+
+	busConnection string // ServiceBusConnection
+	busNamespace  string // ServiceBusConnection__fullyQualifiedNamespace
+
+	stateConnection string // StateConnection
+	stateURL        string // StateConnection__blobServiceUri
+	stateContainer  string // StateContainer
+	poisonContainer string // PoisonContainer
+
+	armEndpoint string // ArmEndpoint
+	armAudience string // ArmAudience
+
+	clientID string // AZURE_CLIENT_ID
+}
+
+// Queues of the function app; function.json names the ones it listens on.
+const reconcileQueue = "reconcile"
+
+// readSettings reports everything that is missing at once.
+func readSettings(getenv func(string) string) (settings, error) {
+	s := settings{
+		port:          getenv("FUNCTIONS_CUSTOMHANDLER_PORT"),
+		busConnection: getenv("ServiceBusConnection"), busNamespace: getenv("ServiceBusConnection__fullyQualifiedNamespace"),
+		stateConnection: getenv("StateConnection"), stateURL: getenv("StateConnection__blobServiceUri"),
+		stateContainer: orElse(getenv("StateContainer"), "pointsman"), poisonContainer: orElse(getenv("PoisonContainer"), "poison"),
+		armEndpoint: getenv("ArmEndpoint"), armAudience: getenv("ArmAudience"),
+		clientID: getenv("AZURE_CLIENT_ID"),
+	}
+	var problems []error
+	need := func(ok bool, text string) {
+		if !ok {
+			problems = append(problems, errors.New(text))
+		}
+	}
+	need(s.port != "", "FUNCTIONS_CUSTOMHANDLER_PORT is missing: the handler is started by the Azure Functions host, or by pointsman emulate")
+	need(one(s.busConnection, s.busNamespace), "set ServiceBusConnection__fullyQualifiedNamespace (NAME.servicebus.windows.net) or ServiceBusConnection (a connection string), and only one of them")
+	need(one(s.stateConnection, s.stateURL), "set StateConnection__blobServiceUri (https://ACCOUNT.blob.core.windows.net) or StateConnection (a connection string), and only one of them")
+	need((s.armEndpoint == "") == (s.armAudience == ""), "set ArmEndpoint and ArmAudience together, or neither for the Azure public cloud")
+	if len(problems) > 0 {
+		return settings{}, fmt.Errorf("app settings: %w", errors.Join(problems...))
+	}
+	return s, nil
+}
+
+func one(a, b string) bool { return (a == "") != (b == "") }
+
+func orElse(s, otherwise string) string {
+	if s == "" {
+		return otherwise
+	}
+	return s
+}

@@ -1,0 +1,136 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+
+	"github.com/pointsman/pointsman/azure/blob"
+	"github.com/pointsman/pointsman/azure/identity"
+	"github.com/pointsman/pointsman/azure/routetable"
+	"github.com/pointsman/pointsman/azure/servicebus"
+	"github.com/pointsman/pointsman/functions/documents"
+	"github.com/pointsman/pointsman/functions/ingest"
+	"github.com/pointsman/pointsman/functions/invocation"
+	"github.com/pointsman/pointsman/functions/reconcile"
+	"github.com/pointsman/pointsman/functions/status"
+	"github.com/pointsman/pointsman/functions/sweep"
+)
+
+// The times that the functions work with.
+const (
+	lease          = 30 * time.Second // of a writer; longer writes stay safe, they only cost a wasted read
+	ingestPatience = 20 * time.Second // below the lock of a batch, which nobody renews
+	callTimeout    = 4 * time.Minute  // below the renewal of a single message's lock
+	sweepSpread    = time.Minute
+	parallelReads  = 16
+)
+
+// wire builds the functions over the Azure adapters. Nothing is connected yet.
+func wire(s settings, log *slog.Logger) (map[string]invocation.Function, error) {
+	credential, err := identity.New(identity.Config{ClientID: s.clientID})
+	if err != nil {
+		return nil, fmt.Errorf("identity: %w", err)
+	}
+	state, err := container(s, credential, s.stateContainer)
+	if err != nil {
+		return nil, err
+	}
+	poison, err := container(s, credential, s.poisonContainer)
+	if err != nil {
+		return nil, err
+	}
+	wakes, err := servicebus.NewSender(bus(s, credential, log))
+	if err != nil {
+		return nil, fmt.Errorf("service bus: %w", err)
+	}
+	tables, err := routetable.New(routetable.Config{Credential: credential, Endpoint: s.armEndpoint, Audience: s.armAudience, Logger: log})
+	if err != nil {
+		return nil, fmt.Errorf("route tables: %w", err)
+	}
+	store := documents.NewStore(state, parallelReads)
+	lot := ingest.ShelfLot{Shelf: poison}
+	in := &ingest.Ingest{Store: store, Wakes: wakes, Lot: lot, Now: time.Now, Log: log, Patience: ingestPatience, Pause: pause}
+	re := &reconcile.Reconcile{Store: store, Tables: tables, Wakes: wakes, Now: time.Now, NewRun: rand.Text, Lease: lease, Log: log}
+	sw := &sweep.Sweep{Store: store, Wakes: wakes, Now: time.Now, Spread: sweepSpread, Log: log}
+	st := &status.Status{Store: store, Lot: lot, Now: time.Now}
+	return map[string]invocation.Function{
+		"Ingest": func(ctx context.Context, r invocation.Request) (map[string]any, error) {
+			batch, err := r.Batch("messages")
+			if err != nil {
+				return nil, err
+			}
+			return nil, in.Handle(ctx, batch)
+		},
+		"Reconcile": func(ctx context.Context, r invocation.Request) (map[string]any, error) {
+			m, err := r.Single("message")
+			if err != nil {
+				return nil, err
+			}
+			ctx, cancel := context.WithTimeout(ctx, callTimeout)
+			defer cancel()
+			return nil, re.Handle(ctx, m)
+		},
+		"Sweep": func(ctx context.Context, _ invocation.Request) (map[string]any, error) {
+			return nil, sw.Handle(ctx)
+		},
+		"Status": func(ctx context.Context, r invocation.Request) (map[string]any, error) {
+			report, err := st.Report(ctx, r.Query("req", "domain"))
+			return map[string]any{"res": page(report, err, r.Query("req", "format"))}, nil
+		},
+	}, nil
+}
+
+func container(s settings, credential azcore.TokenCredential, name string) (*ensured, error) {
+	cfg := blob.Config{ConnectionString: s.stateConnection, Container: name}
+	if s.stateURL != "" {
+		cfg.ServiceURL, cfg.Credential = s.stateURL, credential
+	}
+	store, err := blob.New(cfg)
+	if err != nil {
+		return nil, fmt.Errorf("container %s: %w", name, err)
+	}
+	return &ensured{store: store}, nil
+}
+
+func bus(s settings, credential azcore.TokenCredential, log *slog.Logger) servicebus.Config {
+	cfg := servicebus.Config{ConnectionString: s.busConnection, Queue: reconcileQueue, Logger: log}
+	if s.busNamespace != "" {
+		cfg.Namespace, cfg.Credential = s.busNamespace, credential
+	}
+	return cfg
+}
+
+func pause(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
+	}
+}
+
+// page is the answer of the Status function: JSON, or Prometheus' text with ?format=prometheus.
+func page(report status.Report, err error, format string) map[string]any {
+	if err != nil {
+		return httpAnswer(http.StatusServiceUnavailable, "application/json", fmt.Sprintf("{\"error\":%q}", err.Error()))
+	}
+	if format == "prometheus" {
+		return httpAnswer(http.StatusOK, "text/plain; version=0.0.4; charset=utf-8", report.Prometheus())
+	}
+	body, err := json.MarshalIndent(report, "", "  ")
+	if err != nil {
+		return httpAnswer(http.StatusInternalServerError, "text/plain", err.Error())
+	}
+	return httpAnswer(http.StatusOK, "application/json", string(body))
+}
+
+func httpAnswer(code int, contentType, body string) map[string]any {
+	return map[string]any{"statusCode": code, "headers": map[string]string{"Content-Type": contentType}, "body": body}
+}
