@@ -64,8 +64,9 @@ type Sender struct {
 
 // connection is one AMQP connection with its link. It is closed by whoever brings borrowers to zero after retired is set.
 type connection struct {
-	client *azservicebus.Client
-	sender *azservicebus.Sender
+	client  *azservicebus.Client
+	sender  *azservicebus.Sender
+	opening chan struct{} // holds one element while somebody opens
 
 	// The Sender's mutex guards these.
 	borrowers int
@@ -277,7 +278,7 @@ func (s *Sender) newConnection() (*connection, error) {
 	if err != nil {
 		return nil, fmt.Errorf("service bus queue %s: %w", s.cfg.Queue, err)
 	}
-	return &connection{client: client, sender: sender}, nil
+	return &connection{client: client, sender: sender, opening: make(chan struct{}, 1)}, nil
 }
 
 func (s *Sender) newClient() (*azservicebus.Client, error) {
@@ -295,15 +296,22 @@ func (s *Sender) newClient() (*azservicebus.Client, error) {
 		}
 		return client, nil
 	}
-	client, err := azservicebus.NewClient(s.cfg.Namespace, s.cfg.Credential, options)
+	client, err := azservicebus.NewClient(s.cfg.Namespace, bounded{s.cfg.Credential, s.cfg.Timeout}, options)
 	if err != nil {
 		return nil, fmt.Errorf("service bus namespace %s: %w", s.cfg.Namespace, err)
 	}
 	return client, nil
 }
 
-// open connects and attaches unless that was done. After it, a 404 of the broker is about a message and not about the queue.
+// open connects and attaches unless that was done. After it, a 404 of the broker is about a message and not about the queue. One caller
+// at a time: the SDK attaches once for each of several first callers and forgets all but the last, with their goroutines.
 func (c *connection) open(ctx context.Context) error {
+	select {
+	case c.opening <- struct{}{}:
+		defer func() { <-c.opening }()
+	case <-ctx.Done():
+		return fmt.Errorf("open: %w", ctx.Err())
+	}
 	_, err := c.sender.NewMessageBatch(ctx, nil)
 	if err != nil {
 		return fmt.Errorf("open: %w", err)

@@ -3,6 +3,7 @@ package servicebus_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -12,6 +13,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
 
@@ -272,32 +275,54 @@ func TestTimeout(t *testing.T) {
 	})
 }
 
-// One caller who gives up must not cut the connection that others send on.
-func TestCancelledCallerCutsNobody(t *testing.T) {
-	bubble(t, emulator.QueueConfig{}, func(t *testing.T, ns *namespace) {
-		if err := ns.Publish(t.Context(), msgs(1, 10)); err != nil {
-			t.Fatal(err)
-		}
-		ns.Faults().DelaySends(5 * time.Second)
-		ctx, cancel := context.WithCancel(t.Context())
-		var wg sync.WaitGroup
-		wg.Go(func() {
-			if err := ns.Publish(ctx, msgs(1, 10)); !fault.Is(err, fault.Transient) {
-				t.Errorf("cancelled: %v", err)
-			}
+// A caller who gives up or whose time is up must not cut the connection that another is sending on. Only the latter says something
+// about the connection: the next call makes a new one.
+func TestNobodyIsCut(t *testing.T) {
+	for name, tt := range map[string]struct {
+		leave func(context.Context) (context.Context, context.CancelFunc)
+		dials int
+	}{
+		"gives up": {func(ctx context.Context) (context.Context, context.CancelFunc) {
+			ctx, cancel := context.WithCancel(ctx)
+			time.AfterFunc(time.Second, cancel)
+			return ctx, cancel
+		}, 1},
+		"time is up": {func(ctx context.Context) (context.Context, context.CancelFunc) {
+			return context.WithTimeout(ctx, time.Second)
+		}, 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, emulator.QueueConfig{}, func(t *testing.T, ns *namespace) {
+				if err := ns.Publish(t.Context(), msgs(1, 10)); err != nil {
+					t.Fatal(err)
+				}
+				ns.Faults().DelaySends(5 * time.Second)
+				var wg sync.WaitGroup
+				wg.Go(func() {
+					ctx, cancel := tt.leave(t.Context())
+					defer cancel()
+					if err := ns.Publish(ctx, msgs(1, 10)); !fault.Is(err, fault.Transient) {
+						t.Errorf("the one who leaves: %v", err)
+					}
+				})
+				stale, err := 0, error(nil)
+				wg.Go(func() {
+					err = ns.Publish(t.Context(), msgs(1, 10))
+					stale = ns.dialled()
+				})
+				wg.Wait()
+				if err != nil || stale != 1 {
+					t.Errorf("the other: %v on connection %d", err, stale)
+				}
+				if err := ns.Publish(t.Context(), msgs(1, 10)); err != nil {
+					t.Error(err)
+				}
+				if n := ns.dialled(); n != tt.dials {
+					t.Errorf("%d connections, want %d", n, tt.dials)
+				}
+			})
 		})
-		wg.Go(func() {
-			if err := ns.Publish(t.Context(), msgs(1, 10)); err != nil {
-				t.Errorf("other: %v", err)
-			}
-		})
-		synctest.Wait()
-		cancel()
-		wg.Wait()
-		if n := ns.dialled(); n != 1 {
-			t.Errorf("%d connections", n)
-		}
-	})
+	}
 }
 
 func TestManyCallersThroughDrops(t *testing.T) {
@@ -321,6 +346,24 @@ func TestManyCallersThroughDrops(t *testing.T) {
 		wg.Wait()
 		if n := len(ns.ids()); n != 200 {
 			t.Errorf("%d messages of 200", n)
+		}
+	})
+}
+
+// The SDK itself would leave goroutines behind here, which the bubble notices.
+func TestManyFirstCallers(t *testing.T) {
+	bubble(t, emulator.QueueConfig{}, func(t *testing.T, ns *namespace) {
+		var wg sync.WaitGroup
+		for _, m := range msgs(50, 10) {
+			wg.Go(func() {
+				if err := ns.Send(t.Context(), m, time.Time{}); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+		if n := ns.dialled(); n != 1 {
+			t.Errorf("%d connections", n)
 		}
 	})
 }
@@ -422,4 +465,53 @@ func TestTCP(t *testing.T) {
 	if err := s.Close(t.Context()); err != nil {
 		t.Error(err)
 	}
+}
+
+// entra is a credential whose token the emulator accepts.
+type entra struct{ err error }
+
+func (c entra) GetToken(context.Context, policy.TokenRequestOptions) (azcore.AccessToken, error) {
+	return azcore.AccessToken{Token: "jwt", ExpiresOn: time.Now().Add(time.Hour)}, c.err
+}
+
+// With an identity instead of a key. What the credential says about itself reaches the caller.
+func TestCredential(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		server := emulator.New(emulator.Config{
+			Queues: []emulator.QueueConfig{{Name: queue}},
+			AcceptToken: func(jwt, _ string) error {
+				if jwt != "jwt" {
+					return errors.New("another token")
+				}
+				return nil
+			},
+		})
+		defer func() {
+			if err := server.Close(); err != nil {
+				t.Error(err)
+			}
+		}()
+		denied := &fault.Error{Kind: fault.Denied, Code: "AuthenticationFailed", Advice: "assign an identity", Err: errors.New("none")}
+		for _, tt := range []struct {
+			credential entra
+			check      func(error) bool
+		}{
+			{entra{}, func(err error) bool { return err == nil }},
+			{entra{denied}, func(err error) bool { return fault.Is(err, fault.Denied) && fault.Code(err) == denied.Code }},
+		} {
+			s, err := servicebus.NewSender(servicebus.Config{
+				Namespace: "ns.servicebus.windows.net", Credential: tt.credential, Queue: queue,
+				Dial: func(context.Context, string) (net.Conn, error) { return server.Dial(), nil },
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := s.Publish(t.Context(), msgs(1, 10)); !tt.check(err) {
+				t.Errorf("%v", err)
+			}
+			if err := s.Close(t.Context()); err != nil {
+				t.Error(err)
+			}
+		}
+	})
 }
