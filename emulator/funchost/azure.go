@@ -240,7 +240,7 @@ func (s *senders) send(ctx context.Context, b *binding, bodies [][]byte) error {
 		return err
 	}
 	for _, body := range bodies {
-		if err := out.SendMessage(ctx, &azservicebus.Message{Body: body}, nil); err != nil {
+		if err = out.SendMessage(ctx, &azservicebus.Message{Body: body}, nil); err != nil {
 			return fmt.Errorf("output binding %s: %w", b.Name, err)
 		}
 	}

@@ -48,7 +48,7 @@ func sendTo(t *testing.T, s *servicebus.Server, queue, session string, bodies ..
 		t.Fatal(err)
 	}
 	for i, body := range bodies {
-		m := &azservicebus.Message{Body: []byte(body), MessageID: ptr(fmt.Sprintf("%s-%d", session, i+1))}
+		m := &azservicebus.Message{Body: []byte(body), MessageID: new(fmt.Sprintf("%s-%d", session, i+1))}
 		if session != "" {
 			m.SessionID = &session
 		}

@@ -50,8 +50,8 @@ func (b *fakeBus) send(session string, bodies ...string) {
 	for _, body := range bodies {
 		b.sequence++
 		m := &message{
-			Body: []byte(body), MessageID: fmt.Sprintf("m-%d", b.sequence), SequenceNumber: ptr(b.sequence), DeliveryCount: 1,
-			LockToken: uuid.New(), LockedUntil: ptr(time.Now().Add(b.lock)),
+			Body: []byte(body), MessageID: fmt.Sprintf("m-%d", b.sequence), SequenceNumber: new(b.sequence), DeliveryCount: 1,
+			LockToken: uuid.New(), LockedUntil: new(time.Now().Add(b.lock)),
 		}
 		if session != "" {
 			m.SessionID = &session

@@ -336,8 +336,6 @@ func (r *rig) do(method, path, body string, header http.Header) response {
 // always answers every request alike.
 func always(s scripted) func(recorded) scripted { return func(recorded) scripted { return s } }
 
-func code(n int) *int { return &n }
-
 const (
 	timerFunction = `{"bindings":[{"type":"timerTrigger","direction":"in","name":"timer","schedule":"0 0 0 1 1 *"}]}`
 	queueFunction = `{"bindings":[{"type":"serviceBusTrigger","direction":"in","name":"message","queueName":"q","connection":"Bus"}]}`

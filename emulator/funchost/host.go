@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 )
@@ -242,7 +243,7 @@ func (h *Host) Observe(fn func(Invocation)) {
 
 func (h *Host) notify(i Invocation) {
 	h.observers.Lock()
-	list := h.observers.list[:len(h.observers.list):len(h.observers.list)]
+	list := slices.Clip(h.observers.list)
 	h.observers.Unlock()
 	for _, fn := range list {
 		fn(i)

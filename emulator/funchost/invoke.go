@@ -245,7 +245,7 @@ func decodeReply(a *answer) (*reply, error) {
 		return nil, fmt.Errorf("no MediaTypeFormatter is available to read the handler's answer of media type %q", a.header.Get("Content-Type"))
 	}
 	var r reply
-	if err := json.Unmarshal(text, &r); err != nil {
+	if err = json.Unmarshal(text, &r); err != nil {
 		return nil, fmt.Errorf("the handler's answer is not an invocation result: %w", err)
 	}
 	return &r, nil

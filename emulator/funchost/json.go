@@ -67,7 +67,7 @@ func parseObject(text []byte) (*object, bool) {
 			return nil, false
 		}
 		var value json.RawMessage
-		if err := d.Decode(&value); err != nil {
+		if d.Decode(&value) != nil {
 			return nil, false
 		}
 		o.set(key.(string), value) // a key of an object is a string, or Token fails

@@ -41,19 +41,17 @@ func busFor(name string, b binding) *busListener {
 	}
 }
 
-func ptr[T any](v T) *T { return &v }
-
 func sampleMessages() []*message {
 	first := &message{
 		Body: []byte(`{"op":"add","n":1}`), DeliveryCount: 1, LockToken: uuid.MustParse("8a1f0b9e-2b6a-4d7e-9a53-0c9a3c1d7a01"),
-		ExpiresAt: ptr(time.Date(2026, 12, 8, 9, 15, 1, 402e6, time.UTC)), EnqueuedTime: ptr(time.Date(2026, 11, 24, 9, 15, 1, 402e6, time.UTC)),
-		MessageID: "m-1", ContentType: ptr("application/json"), SequenceNumber: ptr(int64(41)), Subject: ptr("route-change"),
-		ApplicationProperties: map[string]any{"tenant": "t1", "attempt": 2}, SessionID: ptr("dev-7"), PartitionKey: ptr("dev-7"),
+		ExpiresAt: new(time.Date(2026, 12, 8, 9, 15, 1, 402e6, time.UTC)), EnqueuedTime: new(time.Date(2026, 11, 24, 9, 15, 1, 402e6, time.UTC)),
+		MessageID: "m-1", ContentType: new("application/json"), SequenceNumber: new(int64(41)), Subject: new("route-change"),
+		ApplicationProperties: map[string]any{"tenant": "t1", "attempt": 2}, SessionID: new("dev-7"), PartitionKey: new("dev-7"),
 	}
 	second := &message{
 		Body: []byte(`{"op":"del","n":2}`), DeliveryCount: 3, LockToken: uuid.MustParse("8a1f0b9e-2b6a-4d7e-9a53-0c9a3c1d7a02"),
-		ExpiresAt: ptr(time.Date(2026, 12, 8, 9, 15, 1, 417e6, time.UTC)), EnqueuedTime: ptr(time.Date(2026, 11, 24, 9, 15, 1, 417e6, time.UTC)),
-		MessageID: "m-2", SequenceNumber: ptr(int64(42)), SessionID: ptr("dev-7"), PartitionKey: ptr("dev-7"),
+		ExpiresAt: new(time.Date(2026, 12, 8, 9, 15, 1, 417e6, time.UTC)), EnqueuedTime: new(time.Date(2026, 11, 24, 9, 15, 1, 417e6, time.UTC)),
+		MessageID: "m-2", SequenceNumber: new(int64(42)), SessionID: new("dev-7"), PartitionKey: new("dev-7"),
 	}
 	return []*message{first, second}
 }

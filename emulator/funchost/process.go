@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -113,7 +114,10 @@ func freePort() (int, error) {
 		return 0, fmt.Errorf("a port for the handler: %w", err)
 	}
 	port := l.Addr().(*net.TCPAddr).Port
-	return port, l.Close()
+	if err = l.Close(); err != nil {
+		return 0, fmt.Errorf("a port for the handler: %w", err)
+	}
+	return port, nil
 }
 
 func (p *process) url(path string) string { return fmt.Sprintf("http://127.0.0.1:%d%s", p.port, path) }
@@ -144,6 +148,9 @@ func (p *process) runOnce(ctx context.Context) (*instance, error) {
 	cancel()
 	polling.Wait()
 	close(in.done)
+	if err != nil {
+		err = fmt.Errorf("handler process: %w", err)
+	}
 	return in, err
 }
 
@@ -153,7 +160,7 @@ func (p *process) start(ctx context.Context) (*instance, error) {
 	port := strconv.Itoa(p.port)
 	cmd := exec.Command(p.path, p.args...) //nolint:noctx // only SIGKILL from kill or stop ends it (contract B9)
 	cmd.Dir = p.dir
-	cmd.Env = append(p.env[:len(p.env):len(p.env)],
+	cmd.Env = append(slices.Clip(p.env),
 		"FUNCTIONS_CUSTOMHANDLER_PORT="+port, "FUNCTIONS_HTTPWORKER_PORT="+port,
 		"FUNCTIONS_CUSTOMHANDLER_WORKER_ID="+id, "FUNCTIONS_HTTPWORKER_ID="+id)
 	cmd.Stdout = &lineWriter{line: func(s string) { p.line(ctx, s, slog.LevelInfo) }}
@@ -273,7 +280,7 @@ func (p *process) awaitReady(ctx context.Context) (*instance, error) {
 		case <-in.next:
 			continue
 		case <-ctx.Done():
-			return nil, context.Cause(ctx)
+			return nil, fmt.Errorf("waiting for the handler: %w", context.Cause(ctx))
 		}
 		if !dying && (!in.exited() || in.cmd.ProcessState.ExitCode() == 0) {
 			return in, nil
@@ -281,7 +288,7 @@ func (p *process) awaitReady(ctx context.Context) (*instance, error) {
 		select { // it failed and the next one is on its way
 		case <-in.next:
 		case <-ctx.Done():
-			return nil, context.Cause(ctx)
+			return nil, fmt.Errorf("waiting for the handler: %w", context.Cause(ctx))
 		}
 	}
 }

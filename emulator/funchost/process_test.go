@@ -57,7 +57,7 @@ func TestB2_B3_EnvironmentAndPort(t *testing.T) {
 	r.cfg.Settings = map[string]string{"A": "setting"}
 	r.begin(func(q recorded) scripted {
 		if q.instance == 1 {
-			return scripted{Exit: code(exitRestart)}
+			return scripted{Exit: new(exitRestart)}
 		}
 		return scripted{}
 	})
@@ -113,7 +113,7 @@ func TestB5_InvocationsWaitForTheHandler(t *testing.T) {
 
 func TestB6_ThirdCrashEndsTheHost(t *testing.T) {
 	r := timerRig(t, "")
-	r.begin(always(scripted{Exit: code(1)}))
+	r.begin(always(scripted{Exit: new(1)}))
 	r.startHost()
 	if err := r.host.Wait(); !errors.Is(err, ErrHandlerGone) {
 		t.Errorf("Wait = %v", err)
@@ -172,7 +172,7 @@ func TestB6_Exit200IsNotCounted(t *testing.T) {
 	r := timerRig(t, "")
 	r.begin(func(q recorded) scripted {
 		if q.instance <= 5 {
-			return scripted{Exit: code(exitRestart)}
+			return scripted{Exit: new(exitRestart)}
 		}
 		return scripted{}
 	})
@@ -185,7 +185,7 @@ func TestB6_Exit200IsNotCounted(t *testing.T) {
 
 func TestB6_Exit0LeavesARefusingPort(t *testing.T) {
 	r := timerRig(t, "")
-	r.begin(always(scripted{Exit: code(0)}))
+	r.begin(always(scripted{Exit: new(0)}))
 	r.startHost()
 	r.admin("Tick", "")
 	if i := r.ended(); i.OK || !errors.Is(i.Err, syscall.ECONNREFUSED) {

@@ -78,8 +78,12 @@ func parseCron(text string) (*cron, error) {
 		low, high int
 		names     string
 	}{
-		{&c.second, 0, 59, ""}, {&c.minute, 0, 59, ""}, {&c.hour, 0, 23, ""},
-		{&c.day, 1, 31, ""}, {&c.month, 1, 12, months}, {&c.weekday, 0, 6, days},
+		{&c.second, 0, 59, ""},
+		{&c.minute, 0, 59, ""},
+		{&c.hour, 0, 23, ""},
+		{&c.day, 1, 31, ""},
+		{&c.month, 1, 12, months},
+		{&c.weekday, 0, 6, days},
 	} {
 		set, err := parseCronField(parts[i], f.low, f.high, strings.Fields(f.names))
 		if err != nil {

@@ -94,15 +94,20 @@ func or[T any](p *T, otherwise T) T {
 
 // reportOverrides logs the values of host.json that the trigger overrides with its own or its defaults (contract A4).
 func (h *Host) reportOverrides(f *function) {
-	o := newTriggerOptions(h.app.host.Extensions.ServiceBus, f.trigger)
-	if host := h.app.host.Extensions.ServiceBus.MaxMessageBatchSize; f.trigger.many() && or(host, 1000) != o.batch {
-		h.cfg.Logger.InfoContext(h.base, fmt.Sprintf(
-			"The 'MaxMessageBatchSize' option has been overriden to '%d' value for '%s' function.", o.batch, f.name)) //nolint:sloglint // the real host's words
+	host := h.app.host.Extensions.ServiceBus
+	o := newTriggerOptions(host, f.trigger)
+	if f.trigger.many() && or(host.MaxMessageBatchSize, 1000) != o.batch {
+		h.reportOverride("MaxMessageBatchSize", o.batch, f)
 	}
-	if host := h.app.host.Extensions.ServiceBus.AutoCompleteMessages; or(host, true) != o.autoComplete {
-		h.cfg.Logger.InfoContext(h.base, fmt.Sprintf(
-			"The 'AutoCompleteMessages' option has been overriden to '%t' value for '%s' function.", o.autoComplete, f.name)) //nolint:sloglint // the real host's words
+	if or(host.AutoCompleteMessages, true) != o.autoComplete {
+		h.reportOverride("AutoCompleteMessages", o.autoComplete, f)
 	}
+}
+
+//nolint:sloglint,misspell // the real host's words, letter for letter
+func (h *Host) reportOverride(option string, value any, f *function) {
+	h.cfg.Logger.InfoContext(h.base, fmt.Sprintf(
+		"The '%s' option has been overriden to '%v' value for '%s' function.", option, value, f.name))
 }
 
 // listenBus runs a serviceBusTrigger until the host stops listening. A bus that is away is tried again for ever.
@@ -194,19 +199,13 @@ func (l *busListener) batchPlain(ctx context.Context) error {
 		return err
 	}
 	defer l.closeShortly(r.close)
-	for ctx.Err() == nil {
-		batch, err := l.collect(ctx, r, acceptWait)
-		if err != nil {
-			return err
-		}
-		if len(batch) == 0 {
-			continue
-		}
-		if err := l.deliver(r, batch); err != nil {
-			return err
+	for err == nil && ctx.Err() == nil {
+		var batch []*message
+		if batch, err = l.collect(ctx, r, acceptWait); err == nil && len(batch) > 0 {
+			err = l.deliver(r, batch)
 		}
 	}
-	return nil
+	return err
 }
 
 // batchSession accepts one session and delivers its batches until it has been idle for sessionIdleTimeout or its lock
@@ -218,16 +217,14 @@ func (l *busListener) batchSession(ctx context.Context) error {
 	}
 	defer l.closeShortly(r.close)
 	for {
+		var batch []*message
 		until, _ := r.sessionUntil()
-		batch, err := l.collect(ctx, r, min(l.options.sessionIdle, time.Until(until)))
+		batch, err = l.collect(ctx, r, min(l.options.sessionIdle, time.Until(until)))
 		if err != nil || len(batch) == 0 {
 			return err
 		}
-		if err := l.deliver(r, batch); err != nil {
+		if err = l.deliver(r, batch); err != nil || ctx.Err() != nil {
 			return err
-		}
-		if ctx.Err() != nil {
-			return nil
 		}
 	}
 }
@@ -241,9 +238,10 @@ func (l *busListener) collect(ctx context.Context, r receiver, idle time.Duratio
 	}
 	end := time.Now().Add(l.options.minBatchWait)
 	for len(batch) < min(l.options.minBatch, l.options.batch) && ctx.Err() == nil {
-		more, err := fetchFor(ctx, r, l.options.batch-len(batch), min(idle, time.Until(end)))
-		if err != nil || len(more) == 0 {
-			break // deliver what is there
+		// An error meets us again at the next batch; what is there is delivered.
+		more, _ := fetchFor(ctx, r, l.options.batch-len(batch), min(idle, time.Until(end)))
+		if len(more) == 0 {
+			break
 		}
 		batch = append(batch, more...)
 	}
@@ -330,22 +328,26 @@ func (l *busListener) singlePlain(ctx context.Context) error {
 			return nil
 		}
 		// One at a time: no prefetch, so that a message waits in the entity and not under our lock.
-		m, err := fetchOne(ctx, r, acceptWait)
-		if err != nil || m == nil {
-			<-slots
-			if err != nil {
-				return err
-			}
-			continue
+		m, fetchErr := fetchOne(ctx, r, acceptWait)
+		if fetchErr != nil {
+			return fetchErr
 		}
 		calls.Go(func() {
 			defer func() { <-slots }()
-			if err := l.single(r, m); err != nil {
-				l.log.WarnContext(ctx, "Message was not settled, it will come again", slog.Any("error", err))
-			}
+			l.singleOf(ctx, r, m)
 		})
 	}
 	return nil
+}
+
+// singleOf runs one of several parallel messages; nil stands for none that came.
+func (l *busListener) singleOf(ctx context.Context, r receiver, m *message) {
+	if m == nil {
+		return
+	}
+	if err := l.single(r, m); err != nil {
+		l.log.WarnContext(ctx, "Message was not settled, it will come again", slog.Any("error", err))
+	}
 }
 
 // singleSession accepts a session and runs its messages one by one until it is idle (contract E5).
@@ -356,11 +358,11 @@ func (l *busListener) singleSession(ctx context.Context) error {
 	}
 	defer l.closeShortly(r.close)
 	for ctx.Err() == nil {
-		m, err := fetchOne(ctx, r, l.options.sessionIdle)
-		if err != nil || m == nil {
+		var m *message
+		if m, err = fetchOne(ctx, r, l.options.sessionIdle); err != nil || m == nil {
 			return err
 		}
-		if err := l.single(r, m); err != nil {
+		if err = l.single(r, m); err != nil {
 			return err
 		}
 	}

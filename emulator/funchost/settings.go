@@ -46,7 +46,7 @@ func localSettings(root string) (map[string]string, error) {
 		IsEncrypted bool
 		Values      map[string]string
 	}
-	if err := json.Unmarshal(text, &file); err != nil {
+	if err = json.Unmarshal(text, &file); err != nil {
 		return nil, fmt.Errorf("local.settings.json: %w", err)
 	}
 	if file.IsEncrypted {

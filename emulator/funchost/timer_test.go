@@ -126,7 +126,7 @@ func TestF1_Monitor(t *testing.T) {
 		want     bool
 	}{
 		{"0 */5 * * * *", nil, true},
-		{"0 */5 * * * *", ptr(false), false},
+		{"0 */5 * * * *", new(false), false},
 		{"*/30 * * * * *", nil, false}, // the real host does not monitor intervals below a minute
 		{"00:00:30", nil, false},
 		{"00:01:00", nil, true},
@@ -179,7 +179,7 @@ func TestF4_RetryPolicy(t *testing.T) {
 }
 
 func TestF4_Delays(t *testing.T) {
-	second := func(n int) *timeSpan { return ptr(timeSpan(time.Duration(n) * time.Second)) }
+	second := func(n int) *timeSpan { return new(timeSpan(time.Duration(n) * time.Second)) }
 	back := &retryPolicy{Strategy: "exponentialBackoff", MinimumInterval: second(2), MaximumInterval: second(10)}
 	fixed := &retryPolicy{Strategy: "fixedDelay", DelayInterval: second(3)}
 	for n, want := range map[int]time.Duration{1: 2 * time.Second, 2: 4 * time.Second, 3: 8 * time.Second, 4: 10 * time.Second, 1000: 10 * time.Second} {

@@ -34,7 +34,7 @@ func parseTimeSpan(text string) (time.Duration, error) {
 	if m == nil {
 		return 0, fmt.Errorf("%q is not a TimeSpan [d.]hh:mm:ss[.fffffff]", text)
 	}
-	part := func(i int) time.Duration {
+	part := func(i int) time.Duration { // a plain number, not yet a duration
 		n, _ := strconv.Atoi(m[i]) // digits by the expression; an absent part is 0
 		return time.Duration(n)
 	}
@@ -42,6 +42,6 @@ func parseTimeSpan(text string) (time.Duration, error) {
 		return 0, fmt.Errorf("%q is not a TimeSpan: hours to 23, minutes and seconds to 59", text)
 	}
 	ticks, _ := strconv.Atoi((m[5] + "0000000")[:7])
-	return part(1)*24*time.Hour + part(2)*time.Hour + part(3)*time.Minute + part(4)*time.Second +
+	return (24*part(1)+part(2))*time.Hour + part(3)*time.Minute + part(4)*time.Second +
 		time.Duration(ticks)*100*time.Nanosecond, nil
 }

@@ -74,7 +74,7 @@ func readEvents(w http.ResponseWriter, r *http.Request) ([]json.RawMessage, erro
 		return nil, fmt.Errorf("read events: %w", err)
 	}
 	var b bytes.Buffer
-	if err := json.Compact(&b, text); err != nil {
+	if err = json.Compact(&b, text); err != nil {
 		return nil, fmt.Errorf("events are not JSON: %w", err)
 	}
 	var events []json.RawMessage
@@ -390,8 +390,8 @@ func queryObject(raw string) *object {
 	o := &object{}
 	values, _ := url.ParseQuery(raw) // what is malformed is left out, as the host does
 	for pair := range strings.SplitSeq(raw, "&") {
-		name, _, _ := strings.Cut(pair, "=")
-		if name, err := url.QueryUnescape(name); err == nil && values[name] != nil {
+		escaped, _, _ := strings.Cut(pair, "=")
+		if name, err := url.QueryUnescape(escaped); err == nil && values[name] != nil {
 			o.set(name, strings.Join(values[name], ","))
 		}
 	}
