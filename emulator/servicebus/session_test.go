@@ -176,7 +176,7 @@ func TestSessionOrder(t *testing.T) {
 
 func TestSessionLock(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		_, c := start(t, sessionQueue())
+		s, c := start(t, sessionQueue())
 		send(t, c, "q", inSession("s", "x"))
 		r := acceptS(t, c)
 		m := one(t, r)
@@ -185,6 +185,9 @@ func TestSessionLock(t *testing.T) {
 			if err := r.RenewSessionLock(t.Context(), nil); err != nil {
 				t.Fatal(err)
 			}
+		}
+		if stats, _ := s.Queue("q"); stats.Locked != 1 { // the client would quietly accept the session again
+			t.Errorf("stats %+v", stats)
 		}
 		if until := time.Until(r.LockedUntil()); until < 59*time.Second {
 			t.Errorf("locked for %s more", until)
