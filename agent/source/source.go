@@ -32,8 +32,8 @@ func (r Route) Equal(o Route) bool {
 }
 
 // Sink receives what a source sees. A source calls it from one goroutine, in order; a call must not block for long, since a
-// source that is not reading loses events. The slices belong to the sink after the call. Replace comes first and again after
-// every Lost; it may come at any other time too.
+// source that is not reading loses events. The slices belong to the sink after the call. Update never comes before the first
+// Replace, and Replace follows every Lost as soon as the source sees again; it may come at any other time too.
 type Sink interface {
 	// Replace hands over the complete view, sorted by prefix: what is not in it is gone.
 	Replace(all []Route)

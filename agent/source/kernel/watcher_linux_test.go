@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -316,7 +317,7 @@ func TestPeriodicResync(t *testing.T) {
 	l.nvaIP("route add 10.1.0.0/16 via 192.0.2.2")
 	l.watch(Config{Resync: 10 * time.Millisecond})
 	deadline := time.Now().Add(patience)
-	for l.metrics.Resyncs.Load() < 5 {
+	for ; l.metrics.Resyncs.Load() < 5; runtime.Gosched() {
 		if time.Now().After(deadline) {
 			t.Fatalf("%d dumps", l.metrics.Resyncs.Load())
 		}
@@ -340,5 +341,37 @@ func TestRunEndsWithItsContext(t *testing.T) {
 	cancel(errors.New("over"))
 	if err := New(Config{}, slog.New(slog.DiscardHandler), nil).Run(ctx, newRecorder(t)); err != nil {
 		t.Errorf("got %v, want nil", err)
+	}
+}
+
+func TestRunTriesAgain(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var metrics Metrics
+	sink := newRecorder(t)
+	w := New(Config{NetNS: 1 << 20}, slog.New(slog.DiscardHandler), &metrics) // no such file descriptor
+	done := make(chan error, 1)
+	go func() { done <- w.Run(ctx, sink) }()
+	timeout := time.NewTimer(patience)
+	defer timeout.Stop()
+	for range 2 {
+		sink.mu.Lock()
+		changed, lost := sink.changed, sink.lost
+		sink.mu.Unlock()
+		if lost >= 2 {
+			break
+		}
+		select {
+		case <-changed:
+		case <-timeout.C:
+			t.Fatalf("lost %d times, want 2", lost)
+		}
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Errorf("got %v, want nil", err)
+	}
+	if metrics.Reopens.Load() < 2 {
+		t.Errorf("%d reopens, want 2", metrics.Reopens.Load())
 	}
 }
