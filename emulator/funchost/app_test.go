@@ -129,8 +129,8 @@ func TestA4_TriggerOverridesHostFile(t *testing.T) {
 	}
 	h.report()
 	for _, want := range []string{
-		"The 'MaxMessageBatchSize' option has been overriden to '1000' value for 'M' function.", //nolint:misspell // the real host's words
-		"The 'MaxMessageBatchSize' option has been overriden to '7' value for 'N' function.", //nolint:misspell // the real host's words
+		"The 'MaxMessageBatchSize' option has been overriden to '1000' value for 'M' function.",  //nolint:misspell // the real host's words
+		"The 'MaxMessageBatchSize' option has been overriden to '7' value for 'N' function.",     //nolint:misspell // the real host's words
 		"The 'AutoCompleteMessages' option has been overriden to 'true' value for 'M' function.", //nolint:misspell // the real host's words
 	} {
 		if !strings.Contains(r.log.String(), want) {

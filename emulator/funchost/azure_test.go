@@ -52,11 +52,11 @@ func sendTo(t *testing.T, s *servicebus.Server, queue, session string, bodies ..
 		if session != "" {
 			m.SessionID = &session
 		}
-		if err := batch.AddMessage(m, nil); err != nil {
+		if err = batch.AddMessage(m, nil); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := sender.SendMessageBatch(ctx, batch, nil); err != nil {
+	if err = sender.SendMessageBatch(ctx, batch, nil); err != nil {
 		t.Fatal(err)
 	}
 }

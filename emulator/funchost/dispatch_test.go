@@ -122,7 +122,7 @@ func TestD3_LogsOnSuccessOnly(t *testing.T) {
 	}
 	r.answer(always(scripted{Status: 500, Body: `{"Logs":["lost line"]}`}))
 	r.admin("Tick", "")
-	if i := r.ended(); i.OK || strings.Contains(r.log.String(), "lost line") {
+	if i = r.ended(); i.OK || strings.Contains(r.log.String(), "lost line") {
 		t.Errorf("%+v\n%s", i, r.log)
 	}
 }
@@ -223,7 +223,7 @@ func TestC11_Forwarding(t *testing.T) {
 		t.Errorf("%+v", q)
 	}
 	r.do(http.MethodGet, "/api/Mixed", "", nil)
-	if q := r.calls()[1]; q.Path != "/Mixed" || q.Method != http.MethodPost {
+	if q = r.calls()[1]; q.Path != "/Mixed" || q.Method != http.MethodPost {
 		t.Errorf("a function with another output was forwarded: %+v", q)
 	}
 }
@@ -325,13 +325,13 @@ func TestF2_EventGrid(t *testing.T) {
 	if got.StatusCode != 200 || got.body != `{"validationResponse":"512d38b6"}` {
 		t.Errorf("validation: %d %s", got.StatusCode, got.body)
 	}
-	if got := post("Grid", "Unsubscribe", `{}`); got.StatusCode != http.StatusAccepted {
+	if got = post("Grid", "Unsubscribe", `{}`); got.StatusCode != http.StatusAccepted {
 		t.Errorf("unsubscribe: %d", got.StatusCode)
 	}
-	if got := post("Other", "Notification", events); got.StatusCode != http.StatusNotFound {
+	if got = post("Other", "Notification", events); got.StatusCode != http.StatusNotFound {
 		t.Errorf("unknown function: %d", got.StatusCode)
 	}
-	if got := post("Grid", "Notification", `{`); got.StatusCode != http.StatusBadRequest || len(r.calls()) != 0 {
+	if got = post("Grid", "Notification", `{`); got.StatusCode != http.StatusBadRequest || len(r.calls()) != 0 {
 		t.Errorf("bad JSON: %d, %d calls", got.StatusCode, len(r.calls()))
 	}
 
@@ -341,7 +341,7 @@ func TestF2_EventGrid(t *testing.T) {
 		r.until("two events at once", func() bool { return len(both) == 2 })
 		return scripted{Body: `{}`}
 	})
-	if got := post("Grid", "Notification", events); got.StatusCode != http.StatusAccepted {
+	if got = post("Grid", "Notification", events); got.StatusCode != http.StatusAccepted {
 		t.Errorf("notification: %d", got.StatusCode)
 	}
 	r.answer(func(q recorded) scripted {
@@ -350,11 +350,11 @@ func TestF2_EventGrid(t *testing.T) {
 		}
 		return scripted{Body: `{}`}
 	})
-	if got := post("Grid", "Notification", events); got.StatusCode != http.StatusInternalServerError || len(r.calls()) != 4 {
+	if got = post("Grid", "Notification", events); got.StatusCode != http.StatusInternalServerError || len(r.calls()) != 4 {
 		t.Errorf("failed notification: %d after %d calls", got.StatusCode, len(r.calls()))
 	}
 	r.answer(nil)
-	if got := post("Many", "Notification", events); got.StatusCode != http.StatusAccepted || len(r.calls()) != 5 {
+	if got = post("Many", "Notification", events); got.StatusCode != http.StatusAccepted || len(r.calls()) != 5 {
 		t.Errorf("batch: %d after %d calls", got.StatusCode, len(r.calls()))
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -196,7 +197,7 @@ func (r *rig) startHost(prepare ...func(*Host)) *rig {
 		p(h)
 	}
 	h.Observe(func(i Invocation) { r.events <- i })
-	if err := h.start(r.t.Context()); err != nil {
+	if err = h.start(r.t.Context()); err != nil {
 		r.t.Fatal(err)
 	}
 	r.t.Cleanup(func() { _ = h.Close() })
@@ -318,9 +319,7 @@ func (r *rig) do(method, path, body string, header http.Header) response {
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	for k, v := range header {
-		req.Header[k] = v
-	}
+	maps.Copy(req.Header, header)
 	res, err := http.DefaultClient.Do(req)
 	if err != nil {
 		r.t.Fatal(err)

@@ -34,14 +34,14 @@ func parseTimeSpan(text string) (time.Duration, error) {
 	if m == nil {
 		return 0, fmt.Errorf("%q is not a TimeSpan [d.]hh:mm:ss[.fffffff]", text)
 	}
-	part := func(i int) time.Duration { // a plain number, not yet a duration
+	part := func(i int) int {
 		n, _ := strconv.Atoi(m[i]) // digits by the expression; an absent part is 0
-		return time.Duration(n)
+		return n
 	}
 	if part(2) > 23 || part(3) > 59 || part(4) > 59 {
 		return 0, fmt.Errorf("%q is not a TimeSpan: hours to 23, minutes and seconds to 59", text)
 	}
-	ticks, _ := strconv.Atoi((m[5] + "0000000")[:7])
-	return (24*part(1)+part(2))*time.Hour + part(3)*time.Minute + part(4)*time.Second +
-		time.Duration(ticks)*100*time.Nanosecond, nil
+	ticks, _ := strconv.Atoi((m[5] + "0000000")[:7]) // of 100 ns
+	seconds := ((24*part(1)+part(2))*60+part(3))*60 + part(4)
+	return time.Duration(seconds)*time.Second + time.Duration(ticks)*100*time.Nanosecond, nil
 }
