@@ -330,7 +330,7 @@ func TestManyCallersThroughDrops(t *testing.T) {
 		var wg sync.WaitGroup
 		for i := range 20 {
 			wg.Go(func() {
-				for j := range 10 {
+				for j := range 15 {
 					m := message.Message{ID: fmt.Sprintf("%d/%d", i, j)}
 					for ns.Send(t.Context(), m, time.Time{}) != nil {
 						time.Sleep(100 * time.Millisecond)
@@ -339,13 +339,16 @@ func TestManyCallersThroughDrops(t *testing.T) {
 				}
 			})
 		}
-		for range 5 {
-			time.Sleep(70 * time.Millisecond)
-			ns.Faults().DropConnections()
+		f := ns.Faults()
+		for _, disturb := range []func(){f.DropConnections, func() { f.DetachLinks(queue) }, f.CloseConnections} {
+			for range 3 {
+				time.Sleep(70 * time.Millisecond)
+				disturb()
+			}
 		}
 		wg.Wait()
-		if n := len(ns.ids()); n != 200 {
-			t.Errorf("%d messages of 200", n)
+		if n := len(ns.ids()); n != 300 {
+			t.Errorf("%d messages of 300", n)
 		}
 	})
 }
