@@ -45,7 +45,7 @@ func newAccount(t *testing.T) account {
 		}
 	})
 	a := account{Server: server, store: newStore(t, connectionString(server, key), "state")}
-	if err := a.store.Ensure(t.Context()); err != nil {
+	if err = a.store.Ensure(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	return a
@@ -218,10 +218,10 @@ func TestOutage(t *testing.T) {
 	if !fault.Is(err, fault.Transient) {
 		t.Errorf("read: %v", err)
 	}
-	if _, err := a.store.Write(t.Context(), document, nil, ""); !fault.Is(err, fault.Transient) {
+	if _, err = a.store.Write(t.Context(), document, nil, ""); !fault.Is(err, fault.Transient) {
 		t.Errorf("write: %v", err)
 	}
-	if err := a.store.Append(t.Context(), document, nil); !fault.Is(err, fault.Transient) {
+	if err = a.store.Append(t.Context(), document, nil); !fault.Is(err, fault.Transient) {
 		t.Errorf("append: %v", err)
 	}
 	a.Faults().Outage(false)
@@ -315,7 +315,7 @@ func TestRefusals(t *testing.T) {
 		{400, "InvalidHeaderValue", fault.Bug, ""},
 	} {
 		a.Faults().Script(emulator.Fault{Method: http.MethodPut, Status: tt.status, Code: tt.code})
-		err := a.store.Put(t.Context(), document, nil)
+		err = a.store.Put(t.Context(), document, nil)
 		expectFault(t, err, tt.kind, tt.advice)
 		if fault.Code(err) != tt.code {
 			t.Errorf("code %q, want %q", fault.Code(err), tt.code)
@@ -391,11 +391,11 @@ func TestCredential(t *testing.T) {
 	}
 	store := open(token{})
 	for range 2 {
-		if err := store.Ensure(t.Context()); err != nil {
+		if err = store.Ensure(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if _, err := store.Write(t.Context(), document, []byte("x"), ""); err != nil {
+	if _, err = store.Write(t.Context(), document, []byte("x"), ""); err != nil {
 		t.Error(err)
 	}
 	denied := open(token{err: &fault.Error{Kind: fault.Denied, Code: "AuthenticationFailed", Advice: "assign an identity"}})

@@ -82,7 +82,7 @@ func TestErrors(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := credential.GetToken(t.Context(), policy.TokenRequestOptions{Scopes: []string{resource}}); !fault.Is(err, fault.Transient) {
+		if _, err = credential.GetToken(t.Context(), policy.TokenRequestOptions{Scopes: []string{resource}}); !fault.Is(err, fault.Transient) {
 			t.Errorf("%v", err)
 		}
 	})

@@ -43,7 +43,7 @@ func newARM(t *testing.T, cfg arm.Config) (*arm.Server, *routetable.Client) {
 			t.Error(closeErr)
 		}
 	})
-	if err := server.PutTable(tableID, json.RawMessage(full)); err != nil {
+	if err = server.PutTable(tableID, json.RawMessage(full)); err != nil {
 		t.Fatal(err)
 	}
 	server.Associate(tableID, "/subscriptions/s/resourceGroups/g/providers/Microsoft.Network/virtualNetworks/v/subnets/a")

@@ -53,8 +53,7 @@ func classifyPoll(id string, err error) *fault.Error {
 
 // unanswered keeps the kind of a credential's error; everything else that is no answer of the service is Transient.
 func unanswered(err error) error {
-	var known *fault.Error
-	if errors.As(err, &known) {
+	if known, ok := errors.AsType[*fault.Error](err); ok {
 		return &fault.Error{Kind: known.Kind, Code: known.Code, Advice: known.Advice, Err: err}
 	}
 	return &fault.Error{Kind: fault.Transient, Err: err}

@@ -157,14 +157,14 @@ func (c *Client) wait(ctx context.Context, id string, p poller, last *http.Respo
 		if err := c.cfg.Sleep(bounded, max(pause, c.retryAfter(last))); err != nil {
 			return classifyPoll(id, err)
 		}
-		response, err := p.Poll(bounded)
+		response, err := p.Poll(bounded) //nolint:bodyclose // the SDK has read and closed it
 		if err != nil {
 			f := classifyPoll(id, err)
 			if f.Advice != "" || bounded.Err() != nil { // only a person can help, or time is up
 				return f
 			}
 			c.cfg.Logger.LogAttrs(ctx, slog.LevelDebug, "poll failed", slog.String("table", id), slog.Any("error", f))
-			last = answerTo(err)
+			last = answerTo(err) //nolint:bodyclose // likewise
 			continue
 		}
 		last = response
@@ -187,8 +187,7 @@ func (c *Client) retryAfter(response *http.Response) time.Duration {
 
 // answerTo returns the answer that err stands for, if there was one.
 func answerTo(err error) *http.Response {
-	var response *azcore.ResponseError
-	if errors.As(err, &response) {
+	if response, ok := errors.AsType[*azcore.ResponseError](err); ok {
 		return response.RawResponse
 	}
 	return nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -97,15 +98,13 @@ func newServer(t *testing.T, script ...answer) *server {
 		if a.hangUp {
 			panic(http.ErrAbortHandler)
 		}
-		for name, values := range a.header {
-			w.Header()[name] = values
-		}
+		maps.Copy(w.Header(), a.header)
 		if op := w.Header().Get("Azure-AsyncOperation"); strings.HasPrefix(op, "/") {
 			w.Header().Set("Azure-AsyncOperation", s.URL+op)
 		}
 		w.Header().Set("Content-Type", "application/json")
 		w.WriteHeader(a.status)
-		if _, err := io.WriteString(w, a.body); err != nil {
+		if _, err = io.WriteString(w, a.body); err != nil {
 			t.Logf("answer: %v", err)
 		}
 	}))

@@ -54,15 +54,13 @@ func judge(err error) verdict {
 
 // classify gives err its kind. What is not named is Transient.
 func classify(err error) error {
-	var known *fault.Error
-	if errors.As(err, &known) { // a credential's, or Cancel's: keep the kind, say where
+	if known, ok := errors.AsType[*fault.Error](err); ok { // a credential's, or Cancel's: keep the kind, say where
 		return &fault.Error{Kind: known.Kind, Code: known.Code, Advice: known.Advice, RetryAfter: known.RetryAfter, Err: err}
 	}
 	if errors.Is(err, azservicebus.ErrMessageTooLarge) {
 		return &fault.Error{Kind: fault.Poison, Code: string(amqp.ErrCondMessageSizeExceeded), Err: err}
 	}
-	var sbErr *azservicebus.Error
-	if errors.As(err, &sbErr) {
+	if sbErr, ok := errors.AsType[*azservicebus.Error](err); ok {
 		return classifyCode(sbErr.Code, err)
 	}
 	if status := statusOf(err); status != 0 {
@@ -78,6 +76,7 @@ func classifyCode(code azservicebus.Code, err error) error {
 		return deny(e, adviceUnauthorized)
 	case azservicebus.CodeNotFound:
 		return deny(e, adviceNoQueue)
+	case azservicebus.CodeConnectionLost, azservicebus.CodeLockLost, azservicebus.CodeTimeout, azservicebus.CodeClosed:
 	}
 	return e
 }
@@ -124,11 +123,10 @@ func deny(e *fault.Error, advice string) error {
 
 // statusOf returns the status of a refusal by $management or $cbs (its values are those of HTTP), or zero.
 func statusOf(err error) int {
-	var refusal interface {
-		error
+	if refusal, ok := errors.AsType[interface {
 		RPCCode() int
-	}
-	if errors.As(err, &refusal) {
+		error
+	}](err); ok {
 		return refusal.RPCCode()
 	}
 	return 0
@@ -136,8 +134,7 @@ func statusOf(err error) int {
 
 // conditionOf returns the AMQP condition that err carries, or "".
 func conditionOf(err error) amqp.ErrCond {
-	var amqpErr *amqp.Error
-	if errors.As(err, &amqpErr) {
+	if amqpErr, ok := errors.AsType[*amqp.Error](err); ok {
 		return amqpErr.Condition
 	}
 	return ""

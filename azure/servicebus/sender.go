@@ -137,7 +137,7 @@ func (s *Sender) Schedule(ctx context.Context, m message.Message, at time.Time) 
 	_, err := s.once(ctx, "schedule", func(ctx context.Context, c *connection) error {
 		numbers, scheduleErr := c.sender.ScheduleMessages(ctx, []*azservicebus.Message{encode(m)}, at.UTC(), nil)
 		if scheduleErr != nil {
-			return scheduleErr
+			return fmt.Errorf("until %s: %w", at.UTC().Format(time.RFC3339), scheduleErr)
 		}
 		if len(numbers) != 1 {
 			return fmt.Errorf("the broker answered with %d sequence numbers for one message", len(numbers))
@@ -159,7 +159,10 @@ func (s *Sender) Cancel(ctx context.Context, sequence int64) error {
 				Err: fmt.Errorf("message %d was delivered or cancelled before: %w", sequence, cancelErr),
 			}
 		}
-		return cancelErr
+		if cancelErr != nil {
+			return fmt.Errorf("message %d: %w", sequence, cancelErr)
+		}
+		return nil
 	})
 	return err
 }
@@ -330,7 +333,7 @@ func (c *connection) publish(ctx context.Context, msgs []message.Message) error 
 		if err != nil {
 			return err
 		}
-		if err := c.sender.SendMessageBatch(ctx, batch, nil); err != nil {
+		if err = c.sender.SendMessageBatch(ctx, batch, nil); err != nil {
 			return fmt.Errorf("batch of %d messages: %w", n, err)
 		}
 		msgs = msgs[n:]

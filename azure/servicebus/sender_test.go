@@ -101,6 +101,7 @@ func msgs(n, size int) []message.Message {
 
 func TestPublish(t *testing.T) {
 	bubble(t, emulator.QueueConfig{}, func(t *testing.T, ns *namespace) {
+		t.Helper()
 		sent := msgs(50, 20_000) // 1 MB, of which a batch takes 256 kB
 		if err := ns.Publish(t.Context(), sent); err != nil {
 			t.Fatal(err)
@@ -122,14 +123,15 @@ func TestPublish(t *testing.T) {
 
 func TestPublishTooLarge(t *testing.T) {
 	bubble(t, emulator.QueueConfig{}, func(t *testing.T, ns *namespace) {
+		t.Helper()
 		err := ns.Publish(t.Context(), msgs(1, 300_000))
 		if !fault.Is(err, fault.Poison) {
 			t.Errorf("%v", err)
 		}
-		if err := ns.Send(t.Context(), msgs(1, 300_000)[0], time.Time{}); !fault.Is(err, fault.Poison) {
+		if err = ns.Send(t.Context(), msgs(1, 300_000)[0], time.Time{}); !fault.Is(err, fault.Poison) {
 			t.Errorf("send: %v", err)
 		}
-		if err := ns.Send(t.Context(), message.Message{ID: strings.Repeat("x", 129)}, time.Time{}); !fault.Is(err, fault.Poison) {
+		if err = ns.Send(t.Context(), message.Message{ID: strings.Repeat("x", 129)}, time.Time{}); !fault.Is(err, fault.Poison) {
 			t.Errorf("id: %v", err)
 		}
 	})
@@ -137,6 +139,7 @@ func TestPublishTooLarge(t *testing.T) {
 
 func TestSendLater(t *testing.T) {
 	bubble(t, emulator.QueueConfig{}, func(t *testing.T, ns *namespace) {
+		t.Helper()
 		at := time.Now().Add(time.Minute)
 		if err := ns.Send(t.Context(), message.Message{ID: "wake"}, at); err != nil {
 			t.Fatal(err)
@@ -153,6 +156,7 @@ func TestSendLater(t *testing.T) {
 
 func TestScheduleAndCancel(t *testing.T) {
 	bubble(t, emulator.QueueConfig{}, func(t *testing.T, ns *namespace) {
+		t.Helper()
 		first := schedule(t, ns, "expired/1")
 		second := schedule(t, ns, "expired/2")
 		if first == second {
@@ -191,6 +195,7 @@ func TestIdleConnectionIsReplaced(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, emulator.QueueConfig{}, func(t *testing.T, ns *namespace) {
+				t.Helper()
 				for i, m := range msgs(5, 10) {
 					if err := ns.Send(t.Context(), m, time.Time{}); err != nil {
 						t.Fatalf("%d: %v", i, err)
@@ -208,6 +213,7 @@ func TestIdleConnectionIsReplaced(t *testing.T) {
 
 func TestOutage(t *testing.T) {
 	bubble(t, emulator.QueueConfig{}, func(t *testing.T, ns *namespace) {
+		t.Helper()
 		if err := ns.Publish(t.Context(), msgs(1, 10)); err != nil {
 			t.Fatal(err)
 		}
@@ -235,6 +241,7 @@ func TestOutage(t *testing.T) {
 // where the broker recognises the duplicate.
 func TestLostAnswer(t *testing.T) {
 	bubble(t, emulator.QueueConfig{DuplicateWindow: time.Hour}, func(t *testing.T, ns *namespace) {
+		t.Helper()
 		if err := ns.Publish(t.Context(), msgs(1, 10)); err != nil {
 			t.Fatal(err)
 		}
@@ -256,6 +263,7 @@ func TestLostAnswer(t *testing.T) {
 
 func TestTimeout(t *testing.T) {
 	bubble(t, emulator.QueueConfig{}, func(t *testing.T, ns *namespace) {
+		t.Helper()
 		if err := ns.Publish(t.Context(), msgs(1, 10)); err != nil {
 			t.Fatal(err)
 		}
@@ -266,7 +274,7 @@ func TestTimeout(t *testing.T) {
 			t.Errorf("%v after %s", err, took)
 		}
 		ns.Faults().DelaySends(0)
-		if err := ns.Publish(t.Context(), msgs(1, 10)); err != nil {
+		if err = ns.Publish(t.Context(), msgs(1, 10)); err != nil {
 			t.Errorf("then: %v", err)
 		}
 		if n := ns.dialled(); n != 2 {
@@ -293,6 +301,7 @@ func TestNobodyIsCut(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, emulator.QueueConfig{}, func(t *testing.T, ns *namespace) {
+				t.Helper()
 				if err := ns.Publish(t.Context(), msgs(1, 10)); err != nil {
 					t.Fatal(err)
 				}
@@ -314,7 +323,7 @@ func TestNobodyIsCut(t *testing.T) {
 				if err != nil || stale != 1 {
 					t.Errorf("the other: %v on connection %d", err, stale)
 				}
-				if err := ns.Publish(t.Context(), msgs(1, 10)); err != nil {
+				if err = ns.Publish(t.Context(), msgs(1, 10)); err != nil {
 					t.Error(err)
 				}
 				if n := ns.dialled(); n != tt.dials {
@@ -327,6 +336,7 @@ func TestNobodyIsCut(t *testing.T) {
 
 func TestManyCallersThroughDrops(t *testing.T) {
 	bubble(t, emulator.QueueConfig{DuplicateWindow: time.Hour}, func(t *testing.T, ns *namespace) {
+		t.Helper()
 		var wg sync.WaitGroup
 		for i := range 20 {
 			wg.Go(func() {
@@ -356,6 +366,7 @@ func TestManyCallersThroughDrops(t *testing.T) {
 // The SDK itself would leave goroutines behind here, which the bubble notices.
 func TestManyFirstCallers(t *testing.T) {
 	bubble(t, emulator.QueueConfig{}, func(t *testing.T, ns *namespace) {
+		t.Helper()
 		var wg sync.WaitGroup
 		for _, m := range msgs(50, 10) {
 			wg.Go(func() {
@@ -373,6 +384,7 @@ func TestManyFirstCallers(t *testing.T) {
 
 func TestRefusals(t *testing.T) {
 	bubble(t, emulator.QueueConfig{MaxSizeMessages: 1}, func(t *testing.T, ns *namespace) {
+		t.Helper()
 		one := msgs(1, 10)
 		if err := ns.Publish(t.Context(), one); err != nil {
 			t.Fatal(err)
@@ -416,6 +428,7 @@ func expect(t *testing.T, what string, err error, kind fault.Kind, advice string
 
 func TestClosed(t *testing.T) {
 	bubble(t, emulator.QueueConfig{}, func(t *testing.T, ns *namespace) {
+		t.Helper()
 		if err := ns.Publish(t.Context(), msgs(1, 10)); err != nil {
 			t.Fatal(err)
 		}
@@ -458,14 +471,14 @@ func TestTCP(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Publish(t.Context(), msgs(3, 10)); err != nil {
+	if err = s.Publish(t.Context(), msgs(3, 10)); err != nil {
 		t.Error(err)
 	}
 	server.Faults().DropConnections()
-	if err := s.Publish(t.Context(), msgs(3, 10)); err != nil {
+	if err = s.Publish(t.Context(), msgs(3, 10)); err != nil {
 		t.Error(err)
 	}
-	if err := s.Close(t.Context()); err != nil {
+	if err = s.Close(t.Context()); err != nil {
 		t.Error(err)
 	}
 }
@@ -509,10 +522,10 @@ func TestCredential(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if err := s.Publish(t.Context(), msgs(1, 10)); !tt.check(err) {
+			if err = s.Publish(t.Context(), msgs(1, 10)); !tt.check(err) {
 				t.Errorf("%v", err)
 			}
-			if err := s.Close(t.Context()); err != nil {
+			if err = s.Close(t.Context()); err != nil {
 				t.Error(err)
 			}
 		}

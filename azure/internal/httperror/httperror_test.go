@@ -37,8 +37,7 @@ func TestFrom(t *testing.T) {
 			if !ok || e.Specific() != tt.specific || e.Error() != tt.text {
 				t.Errorf("%q, %q", e.Specific(), e)
 			}
-			var response *azcore.ResponseError
-			if !errors.As(e, &response) {
+			if _, kept := errors.AsType[*azcore.ResponseError](e); !kept {
 				t.Error("the cause is lost")
 			}
 		})
