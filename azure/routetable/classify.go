@@ -17,7 +17,7 @@ import (
 const (
 	// CodeBusy is Throttled because another operation holds this table: wait for it, for this table only. Every other Throttled
 	// is a quota of the subscription or of the principal. It is Azure's own code for the most frequent case.
-	CodeBusy = "RetryableErrorDueToAnotherOperation"
+	CodeBusy = fault.CodeBusy
 	// CodeUnknownField is Refused because a write would lose what a newer API put into the table.
 	CodeUnknownField = "UnknownField"
 )

@@ -31,8 +31,8 @@ type Store interface {
 // Tables reads and writes route tables.
 //
 // Get is never answered from a cache. Put writes the whole table in one conditional request: everything as it was read but for the edit, and
-// only if the table still has table.ETag (else fault.Conflict). It returns when the operation has ended. After any
-// error that is not Conflict, Throttled, Denied or Refused the table may or may not have been written.
+// only if the table still has table.ETag (else fault.Conflict). It returns when the operation has ended. After an error the table
+// may or may not have been written: an operation can fail or be superseded after it was accepted.
 type Tables interface {
 	Get(ctx context.Context, id string) (plan.Table, error)
 	Put(ctx context.Context, table plan.Table, edit plan.Edit) error
@@ -57,7 +57,6 @@ type Reconcile struct {
 const (
 	maxRounds    = 5  // reads of the table in one run, before it is left to a later one
 	maxConflicts = 50 // tries of one document against other writers
-	busyCode     = "RetryableErrorDueToAnotherOperation"
 )
 
 // Waits until the next try, where the service names none.

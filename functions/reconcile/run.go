@@ -267,7 +267,7 @@ func trouble(err error) ended {
 	switch fault.KindOf(err) {
 	case fault.Throttled:
 		e.Outcome = state.Throttled
-		if e.Code == busyCode {
+		if e.Code == fault.CodeBusy {
 			e.Outcome = state.Busy
 		}
 	case fault.Denied, fault.NotFound:

@@ -46,6 +46,10 @@ func (k Kind) String() string {
 	return fmt.Sprintf("kind-%d", uint8(k))
 }
 
+// CodeBusy is the code of a Throttled error that means: another operation holds this very object, wait for it. Every other
+// Throttled error is a quota. It is Azure's own code for the most frequent case.
+const CodeBusy = "RetryableErrorDueToAnotherOperation"
+
 // Error is an error with a kind. Advice tells the operator what to do about it, in one sentence.
 type Error struct {
 	Kind       Kind
