@@ -1,0 +1,81 @@
+package run
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"github.com/pointsman/pointsman/agent/publish"
+	"github.com/pointsman/pointsman/agent/rib"
+	"github.com/pointsman/pointsman/shared/event"
+)
+
+// metrics are the agent's, on a registry of their own.
+type metrics struct {
+	registry *prometheus.Registry
+
+	routes    prometheus.Gauge
+	held      *prometheus.GaugeVec // source
+	live      *prometheus.GaugeVec // source
+	pending   prometheus.Gauge
+	published *prometheus.CounterVec // kind
+	failures  *prometheus.CounterVec // operation, kind
+	outage    prometheus.Counter
+	beats     prometheus.Counter
+	fired     prometheus.Counter
+	margin    prometheus.Gauge
+	latency   prometheus.Histogram
+}
+
+func newMetrics(others []prometheus.Collector) *metrics {
+	opts := func(name, help string) prometheus.Opts {
+		return prometheus.Opts{Namespace: "pointsman", Subsystem: "agent", Name: name, Help: help}
+	}
+	gauge := func(name, help string) prometheus.Gauge {
+		return prometheus.NewGauge(prometheus.GaugeOpts(opts(name, help)))
+	}
+	counter := func(name, help string) prometheus.Counter {
+		return prometheus.NewCounter(prometheus.CounterOpts(opts(name, help)))
+	}
+	m := &metrics{
+		registry:  prometheus.NewRegistry(),
+		routes:    gauge("routes", "Prefixes that the agent announces."),
+		held:      prometheus.NewGaugeVec(prometheus.GaugeOpts(opts("source_routes", "Prefixes that a source reports.")), []string{"source"}),
+		live:      prometheus.NewGaugeVec(prometheus.GaugeOpts(opts("source_live", "1 while the source sees, 0 while it has yet to report or is lost.")), []string{"source"}),
+		pending:   gauge("pending", "Prefixes that the bus has yet to accept; -1 if a snapshot is due because that is not known."),
+		published: prometheus.NewCounterVec(prometheus.CounterOpts(opts("events_published_total", "Events that the bus accepted.")), []string{"kind"}),
+		failures:  prometheus.NewCounterVec(prometheus.CounterOpts(opts("bus_failures_total", "Calls to the bus that failed.")), []string{"operation", "kind"}),
+		outage:    counter("outage_seconds_total", "Time during which publishing failed."),
+		beats:     counter("beats_total", "Times that the dead-man switch was moved."),
+		fired:     counter("switch_fired_total", "Times that the dead-man switch fired although the agent lived."),
+		margin:    gauge("switch_margin_seconds", "What the dead-man switch allows for a clock that is behind."),
+		latency: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Namespace: "pointsman", Subsystem: "agent", Name: "publish_latency_seconds",
+			Help:    "Time from the first sight of a change to its acceptance by the bus.",
+			Buckets: []float64{.05, .1, .15, .2, .3, .5, 1, 2, 5, 15, 60, 300},
+		}),
+	}
+	for _, k := range event.Kinds() {
+		if k != event.Expired { // scheduled, counted as a beat
+			m.published.WithLabelValues(k.String())
+		}
+	}
+	m.registry.MustRegister(m.routes, m.held, m.live, m.pending, m.published, m.failures, m.outage, m.beats, m.fired, m.margin, m.latency,
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	m.registry.MustRegister(others...)
+	return m
+}
+
+// observe shows the present state.
+func (m *metrics) observe(s publish.Status, r *rib.RIB) {
+	m.routes.Set(float64(r.Len()))
+	m.pending.Set(float64(s.Pending))
+	m.margin.Set(s.Margin.Seconds())
+	for _, src := range r.Sources() {
+		live := 0.0
+		if src.State == rib.Live {
+			live = 1
+		}
+		m.held.WithLabelValues(src.Name).Set(float64(src.Routes))
+		m.live.WithLabelValues(src.Name).Set(live)
+	}
+}

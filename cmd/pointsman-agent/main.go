@@ -1,0 +1,141 @@
+// Command pointsman-agent runs on an NVA. It watches routes and publishes their changes.
+//
+// Exit codes: 0 after an orderly stop, 1 after a failure, 2 when the command line or the configuration is wrong (systemd need not try
+// again).
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"syscall"
+
+	"github.com/pointsman/pointsman/agent/config"
+)
+
+// Exit codes.
+const (
+	exitOK     = 0
+	exitFailed = 1
+	exitUsage  = 2
+)
+
+// memoryLimit is soft: above it the garbage collector works harder. GOMEMLIMIT overrides it. An agent with 10,000 routes needs
+// about a third.
+const memoryLimit = 64 << 20
+
+func main() {
+	if os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(memoryLimit)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
+	code := command(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	stop()
+	os.Exit(code)
+}
+
+// errUsage is an error that the operator made and that was shown already.
+var errUsage = errors.New("usage")
+
+func command(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	o, err := parseFlags(args, stderr)
+	if err == nil {
+		err = o.run(ctx, stdout, stderr)
+	}
+	switch {
+	case err == nil, errors.Is(err, flag.ErrHelp):
+		return exitOK
+	case errors.Is(err, errUsage):
+		return exitUsage
+	}
+	fmt.Fprintln(stderr, "pointsman-agent:", err)
+	return exitFailed
+}
+
+type options struct {
+	config                              string
+	record                              string
+	checkConfig, once, printed, version bool
+}
+
+func parseFlags(args []string, stderr io.Writer) (options, error) {
+	var o options
+	f := flag.NewFlagSet("pointsman-agent", flag.ContinueOnError)
+	f.SetOutput(stderr)
+	f.StringVar(&o.config, "config", "/etc/pointsman/agent.yaml", "the configuration `file`")
+	f.BoolVar(&o.checkConfig, "check-config", false, "check the configuration, print every problem and exit: 0 or 2")
+	f.BoolVar(&o.once, "once", false, "with --print: exit after the first snapshot; nothing is sent")
+	f.BoolVar(&o.printed, "print", false, "with --once: print the snapshot as CloudEvents, one a line")
+	f.StringVar(&o.record, "record", "", "append every published event to this `file`, one a line")
+	f.BoolVar(&o.version, "version", false, "print the version and exit")
+	if err := f.Parse(args); err != nil {
+		if errors.Is(err, flag.ErrHelp) {
+			return o, flag.ErrHelp
+		}
+		return o, errUsage // the flag package has shown what is wrong
+	}
+	switch {
+	case f.NArg() > 0:
+		fmt.Fprintf(stderr, "pointsman-agent: unexpected argument %q: it takes flags only\n", f.Arg(0))
+		return o, errUsage
+	case o.once != o.printed:
+		fmt.Fprintln(stderr, "pointsman-agent: --once and --print go together")
+		return o, errUsage
+	}
+	return o, nil
+}
+
+func (o options) run(ctx context.Context, stdout, stderr io.Writer) error {
+	if o.version {
+		fmt.Fprintln(stdout, "pointsman-agent", version())
+		return nil
+	}
+	cfg, err := load(o.config, stderr)
+	if err != nil {
+		return err
+	}
+	if o.checkConfig {
+		fmt.Fprintln(stdout, "ok")
+		return nil
+	}
+	log := newLogger(cfg.Log, stderr)
+	if o.once {
+		return printOnce(ctx, cfg, log, stdout)
+	}
+	return serve(ctx, cfg, log, o.record)
+}
+
+// load reads the configuration and shows all that is wrong with it.
+func load(file string, stderr io.Writer) (*config.Config, error) {
+	text, err := os.ReadFile(file) //nolint:gosec // the operator names it
+	if err != nil {
+		fmt.Fprintln(stderr, "pointsman-agent: read the configuration:", err)
+		return nil, errUsage
+	}
+	cfg, problems := config.Parse(file, text)
+	if len(problems) > 0 {
+		fmt.Fprintln(stderr, problems.Error())
+		return nil, errUsage
+	}
+	return cfg, nil
+}
+
+// version is that of the build: the module's, or the commit.
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "unknown"
+	}
+	v := info.Main.Version
+	for _, s := range info.Settings {
+		if s.Key == "vcs.revision" && (v == "" || v == "(devel)") {
+			v = s.Value
+		}
+	}
+	return v + " " + info.GoVersion
+}
