@@ -32,6 +32,7 @@ type run struct {
 	sent   int    // writes sent
 	done   int    // writes known to be applied
 	total  totals // what they changed
+	full   error  // what Azure said when it refused additions: the rest of the plan is written without them
 	moved  bool   // one of them moved the table's ETag, so older writers' writes fail
 }
 
@@ -142,6 +143,9 @@ func (x *run) round(ctx context.Context) (e ended, settled bool, err error) {
 		return e, false, err
 	}
 	e = ended{Result: v.result(), view: &v}
+	if x.full != nil {
+		e.Outcome, e.Code, e.Message = state.Refused, fault.Code(x.full), x.full.Error()
+	}
 	switch {
 	case v.plan.Empty():
 		err = x.confirm(ctx, table)
@@ -157,22 +161,29 @@ func (x *run) round(ctx context.Context) (e ended, settled bool, err error) {
 		}
 	}
 	if err != nil {
-		return x.failed(ctx, err)
+		return x.failed(ctx, v, err)
 	}
 	same, err := x.stands(ctx, v)
 	return e, same, err
 }
 
 // failed says what follows from an error of the table's service: another round where a new read can tell more.
-func (x *run) failed(ctx context.Context, err error) (e ended, settled bool, _ error) {
+func (x *run) failed(ctx context.Context, v view, err error) (e ended, settled bool, _ error) {
 	switch fault.KindOf(err) {
+	case fault.Refused:
+		if x.full == nil && len(v.plan.Added) > 0 {
+			// Azure's limit may be lower than the target's: a full table must not keep routes on a dead next hop.
+			x.log.WarnContext(ctx, "the write was refused, trying without its additions", slog.Any("error", err))
+			x.full = err
+			return e, false, nil
+		}
 	case fault.Conflict:
 		x.log.InfoContext(ctx, "the table changed while it was read, once more", slog.Any("error", err))
 		return e, false, nil
 	case fault.Transient:
 		x.log.WarnContext(ctx, "the outcome is unknown, reading the table again", slog.Any("error", err))
 		return e, false, nil
-	case fault.Throttled, fault.NotFound, fault.Poison, fault.Denied, fault.Refused, fault.Bug:
+	case fault.Throttled, fault.NotFound, fault.Poison, fault.Denied, fault.Bug:
 	}
 	return trouble(err), true, nil
 }

@@ -49,6 +49,9 @@ func (x *run) view(ctx context.Context, table plan.Table) (view, error) {
 		NamePrefix: d.Config.Policy.RouteNamePrefix, Owned: x.doc.Owns, Limit: x.target.Limit,
 		MaxRemovedShare: d.Config.Guards.MaxRemovedShare, MinRemoved: d.Config.Guards.MinRemoved,
 	}
+	if x.full != nil {
+		rules.Limit = min(rules.Limit, len(table.Routes))
+	}
 	v := view{at: x.Now(), domain: d, target: x.target, docs: docs, revisions: revisions(docs), installed: rules.Installed(table), table: table, rules: rules}
 	v.selected = v.selectFrom(d, docs)
 	v.plan = plan.Diff(table, wants(v.selected.Choices), rules)
