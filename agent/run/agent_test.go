@@ -1,0 +1,190 @@
+package run_test
+
+import (
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/pointsman/pointsman/shared/event"
+)
+
+// inLab runs a scenario in virtual time.
+func inLab(t *testing.T, scenario func(l *lab), prefixes ...string) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		l := newLab(t, prefixes...)
+		defer l.close()
+		scenario(l)
+	})
+}
+
+func TestChangesAreGatheredAndPublished(t *testing.T) {
+	inLab(t, func(l *lab) {
+		l.start()
+		l.pass(time.Second)
+		l.expect("after the start", false, "10.1.0.0/16")
+		l.routes.add("10.2.0.0/16")
+		l.routes.remove("10.1.0.0/16")
+		l.pass(time.Second)
+		l.expect("after a burst", false, "10.2.0.0/16")
+		l.routes.remove("10.2.0.0/16")
+		l.pass(50 * time.Millisecond)
+		l.routes.add("10.2.0.0/16")
+		l.pass(time.Minute)
+		if k := l.kinds(); k[event.Snapshot] != 1 || k[event.Delta] != 1 || len(k) != 2 {
+			t.Errorf("published %v, want one snapshot and one delta: a flap says nothing and beats are not delivered", k)
+		}
+		l.stop()
+	}, "10.1.0.0/16")
+}
+
+func TestEventsCanBeTracedAndMeasured(t *testing.T) {
+	inLab(t, func(l *lab) {
+		l.start()
+		l.pass(time.Second)
+		before := time.Now()
+		l.routes.add("10.2.0.0/16")
+		l.pass(time.Second)
+		events := l.events()
+		delta := events[len(events)-1]
+		if !delta.Observed.Equal(before) || !delta.Time.Equal(before.Add(100*time.Millisecond)) {
+			t.Errorf("observed %s, said %s: want %s and 100 ms later", delta.Observed, delta.Time, before)
+		}
+		if len(delta.Traceparent) != 55 || delta.Traceparent == events[0].Traceparent {
+			t.Errorf("traceparent %q: want one of its own", delta.Traceparent)
+		}
+		l.stop()
+	}, "10.1.0.0/16")
+}
+
+func TestADeadAgentIsFoundSilent(t *testing.T) {
+	inLab(t, func(l *lab) {
+		l.start()
+		l.pass(time.Minute)
+		l.kill()
+		l.pass(9 * time.Second)
+		l.expect("too early to tell", false, "10.1.0.0/16")
+		l.pass(7 * time.Second)
+		l.expect("after the timeout", true, "10.1.0.0/16")
+		l.start()
+		l.pass(time.Second)
+		l.expect("after the next start", false, "10.1.0.0/16")
+		l.stop()
+	}, "10.1.0.0/16")
+}
+
+func TestAnOutageOfTheBroker(t *testing.T) {
+	inLab(t, func(l *lab) {
+		l.start()
+		l.pass(12 * time.Second)
+		l.server.Faults().Outage(true)
+		l.pass(2 * time.Second)
+		l.routes.add("10.2.0.0/16")
+		l.pass(time.Minute)
+		l.routes.remove("10.1.0.0/16")
+		l.pass(time.Minute)
+		l.server.Faults().Outage(false)
+		l.pass(40 * time.Second)
+		l.expect("after the outage", false, "10.2.0.0/16")
+		if k := l.kinds(); k[event.Expired] == 0 {
+			t.Error("the switch did not fire during the outage: the scenario shows nothing")
+		}
+		before := len(l.events())
+		l.pass(5 * time.Minute)
+		if after := len(l.events()); after != before {
+			t.Errorf("%d events in five quiet minutes after the outage", after-before)
+		}
+		l.stop()
+	}, "10.1.0.0/16")
+}
+
+func TestGoodbyeKeepsTheRoutesForTheRestartTime(t *testing.T) {
+	inLab(t, func(l *lab) {
+		l.start()
+		l.pass(7 * time.Second)
+		began := time.Now()
+		l.stop()
+		if took := time.Since(began); took > 5*time.Second {
+			t.Errorf("stopping took %s", took)
+		}
+		l.pass(100 * time.Second)
+		l.expect("while it restarts", false, "10.1.0.0/16")
+		if !l.document().Restarting() {
+			t.Error("it said no goodbye")
+		}
+		l.start()
+		l.pass(5 * time.Minute)
+		l.expect("after the restart", false, "10.1.0.0/16")
+		if l.document().Restarting() {
+			t.Error("the goodbye of the last epoch still counts")
+		}
+		l.stop()
+		l.pass(3 * time.Minute)
+		l.expect("after a restart that did not happen", true, "10.1.0.0/16")
+	}, "10.1.0.0/16")
+}
+
+func TestDraining(t *testing.T) {
+	inLab(t, func(l *lab) {
+		l.kind = event.Draining
+		l.start()
+		l.pass(7 * time.Second)
+		l.stop()
+		l.pass(time.Second)
+		if n := l.document(); !n.Draining() || n.Notice.Reason != "the system is going down" {
+			t.Errorf("notice %+v, want draining", n.Notice)
+		}
+	}, "10.1.0.0/16")
+}
+
+func TestStoppingIsBoundedWithoutABroker(t *testing.T) {
+	inLab(t, func(l *lab) {
+		l.start()
+		l.pass(7 * time.Second)
+		l.server.Faults().Outage(true)
+		began := time.Now()
+		l.stop()
+		if took := time.Since(began); took > 6*time.Second {
+			t.Errorf("stopping took %s, want at most 5 s and a little", took)
+		}
+	}, "10.1.0.0/16")
+}
+
+func TestASlowPublishDoesNotStopTheBeat(t *testing.T) {
+	inLab(t, func(l *lab) {
+		l.start()
+		l.pass(7 * time.Second)
+		l.server.Faults().DelaySends(9 * time.Second)
+		for range 6 {
+			l.routes.add("10.2.0.0/16")
+			l.pass(5 * time.Second)
+			l.routes.remove("10.2.0.0/16")
+			l.pass(5 * time.Second)
+		}
+		if k := l.kinds(); k[event.Expired] != 0 {
+			t.Error("the switch fired although the agent lives and the broker only is slow")
+		}
+		l.server.Faults().DelaySends(0)
+		l.pass(time.Minute)
+		l.expect("at the end", false, "10.1.0.0/16")
+		l.stop()
+	}, "10.1.0.0/16")
+}
+
+func TestAMissingRightIsSaidClearly(t *testing.T) {
+	inLab(t, func(l *lab) {
+		l.startAs("reader", nil)
+		l.pass(5 * time.Minute)
+		var denied []string
+		for _, line := range l.log.all() {
+			if strings.HasPrefix(line, "ERROR") && strings.Contains(line, "give the identity the role Azure Service Bus Data Sender") {
+				denied = append(denied, line)
+			}
+		}
+		if len(denied) != 2 {
+			t.Errorf("log:\n%s\nwant one error for publishing and one for the switch that say what to do", strings.Join(l.log.all(), "\n"))
+		}
+		l.stop()
+	}, "10.1.0.0/16")
+}
