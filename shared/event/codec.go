@@ -2,6 +2,7 @@ package event
 
 import (
 	"encoding/json"
+	"math"
 	"net/netip"
 	"strings"
 	"time"
@@ -107,7 +108,7 @@ func fromWire(kind Kind, w wire) Event {
 	e := Event{
 		Domain: d.Domain, NVA: d.NVA, Kind: kind, Version: Version{d.Epoch, d.Seq}, Boot: d.Boot, Beat: d.Beat, Digest: d.Digest,
 		Traceparent: w.Traceparent, Announce: entries(d.Announce), Withdraw: d.Withdraw,
-		Restart: time.Duration(d.Restart * float64(time.Second)), Reason: d.Reason,
+		Restart: time.Duration(math.Round(d.Restart * float64(time.Second))), Reason: d.Reason,
 	}
 	if w.Time != nil {
 		e.Time = *w.Time

@@ -12,12 +12,14 @@ package event
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/pointsman/pointsman/shared/route"
 )
@@ -162,6 +164,8 @@ func Sort(entries []route.Entry) {
 // check returns what is wrong with e, as decoded or about to be encoded.
 func (e Event) check() error {
 	switch {
+	case !slices.Contains(Kinds(), e.Kind):
+		return fmt.Errorf("%s is no kind of event", e.Kind)
 	case !ValidName(e.Domain):
 		return fmt.Errorf("domain %q: want 1 to %d of a-z, 0-9, -", e.Domain, maxName)
 	case !ValidName(e.NVA):
@@ -170,28 +174,51 @@ func (e Event) check() error {
 		return fmt.Errorf("epoch is 0: epochs start at 1")
 	case e.Version.Seq == 0 && e.Kind != Expired:
 		return fmt.Errorf("seq is 0: sequence numbers start at 1")
-	case e.Boot == "" || len(e.Boot) > 64:
-		return fmt.Errorf("boot %q: want 1 to 64 characters", e.Boot)
-	case e.Kind == Snapshot && (e.Chunk.Count < 1 || e.Chunk.Count > maxChunks || e.Chunk.Index < 0 || e.Chunk.Index >= e.Chunk.Count):
-		return fmt.Errorf("chunk %d of %d: want an index below a count of 1 to %d", e.Chunk.Index, e.Chunk.Count, maxChunks)
+	case e.Boot == "" || !plain(e.Boot):
+		return fmt.Errorf("boot %q: want 1 to %d printable ASCII characters without \" \\ < > &", e.Boot, maxWord)
+	case e.Kind == Snapshot && (e.Chunk.Count < 1 || e.Chunk.Count > MaxChunks || e.Chunk.Index < 0 || e.Chunk.Index >= e.Chunk.Count):
+		return fmt.Errorf("chunk %d of %d: want an index below a count of 1 to %d", e.Chunk.Index, e.Chunk.Count, MaxChunks)
 	case e.Kind != Snapshot && e.Kind != Delta && len(e.Announce) > 0:
 		return fmt.Errorf("a %s event announces nothing", e.Kind)
 	case e.Kind != Delta && len(e.Withdraw) > 0:
 		return fmt.Errorf("a %s event withdraws nothing", e.Kind)
-	case e.Restart < 0:
-		return fmt.Errorf("restart is negative")
+	case e.Restart < 0 || e.Restart > MaxRestart:
+		return fmt.Errorf("restartSeconds is %v: want 0 to %v", e.Restart.Seconds(), MaxRestart.Seconds())
+	case len(e.Reason) > maxReason || !utf8.ValidString(e.Reason):
+		return fmt.Errorf("reason has %d bytes: want at most %d of UTF-8", len(e.Reason), maxReason)
+	case !utf8.ValidString(e.Traceparent):
+		return fmt.Errorf("traceparent is not UTF-8")
 	}
 	return e.checkPrefixes()
 }
 
-// maxChunks bounds what a receiver keeps of an incomplete snapshot: about a full Internet table.
-const maxChunks = 1024
+// MaxChunks bounds what a receiver keeps of an incomplete snapshot: about a full Internet table.
+const MaxChunks = 1024
+
+// MaxRestart is the longest that an agent may ask to be waited for.
+const MaxRestart = 24 * time.Hour
+
+// maxReason bounds a text for people, in bytes; maxWord bounds a boot id and an origin.
+const (
+	maxReason = 1024
+	maxWord   = 64
+)
+
+// plain reports whether s is short and needs no escaping in JSON: then splitting knows its encoded size.
+func plain(s string) bool {
+	return len(s) <= maxWord && strings.IndexFunc(s, func(r rune) bool {
+		return r < ' ' || r > '~' || strings.ContainsRune(`"\<>&`, r)
+	}) < 0
+}
 
 // checkPrefixes refuses a prefix that is not canonical or is named twice: then the event would depend on an order inside itself.
 func (e Event) checkPrefixes() error {
 	seen := make(map[netip.Prefix]struct{}, len(e.Announce)+len(e.Withdraw))
 	visit := func(p netip.Prefix) error {
-		if !p.IsValid() || route.Canonical(p) != p {
+		if !p.IsValid() {
+			return errors.New("a prefix is empty")
+		}
+		if route.Canonical(p) != p {
 			return fmt.Errorf("prefix %s is not canonical: want %s", p, route.Canonical(p))
 		}
 		if _, twice := seen[p]; twice {
@@ -203,6 +230,9 @@ func (e Event) checkPrefixes() error {
 	for _, a := range e.Announce {
 		if err := visit(a.Prefix); err != nil {
 			return err
+		}
+		if !plain(a.Attrs.Origin) {
+			return fmt.Errorf("origin %q of %s: want at most %d printable ASCII characters without \" \\ < > &", a.Attrs.Origin, a.Prefix, maxWord)
 		}
 	}
 	for _, p := range e.Withdraw {

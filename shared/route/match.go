@@ -25,14 +25,23 @@ func ParseMatch(s string) (Match, error) {
 	if err != nil {
 		return Match{}, err
 	}
-	m := Match{Prefix: p, Min: p.Bits(), Max: p.Bits()}
 	if len(words)%2 == 0 {
 		return Match{}, fmt.Errorf("%q: after the prefix come pairs such as ge 16 or le 24", s)
 	}
+	bounds := map[string]int{}
 	for i := 1; i < len(words); i += 2 {
-		if m, err = m.bound(words[i], words[i+1]); err != nil {
+		if err = bound(bounds, p, words[i], words[i+1]); err != nil {
 			return Match{}, fmt.Errorf("%q: %w", s, err)
 		}
+	}
+	m := Match{Prefix: p, Min: p.Bits(), Max: p.Bits()}
+	ge, hasGE := bounds["ge"]
+	le, hasLE := bounds["le"]
+	if hasGE { // alone it opens the range up to the longest length, as in FRR
+		m.Min, m.Max = ge, p.Addr().BitLen()
+	}
+	if hasLE {
+		m.Max = le
 	}
 	if m.Min > m.Max {
 		return Match{}, fmt.Errorf("%q matches nothing: ge %d is above le %d", s, m.Min, m.Max)
@@ -40,25 +49,20 @@ func ParseMatch(s string) (Match, error) {
 	return m, nil
 }
 
-// bound applies one "ge N" or "le N". A lone ge opens the range up to the longest length, as in FRR.
-func (m Match) bound(word, number string) (Match, error) {
+// bound notes one "ge N" or "le N" for p; each may stand once, in either order.
+func bound(bounds map[string]int, p netip.Prefix, word, number string) error {
+	if word != "ge" && word != "le" {
+		return fmt.Errorf("%q is neither ge nor le", word)
+	}
 	n, err := strconv.Atoi(number)
-	longest := m.Prefix.Addr().BitLen()
-	if err != nil || n < m.Prefix.Bits() || n > longest {
-		return m, fmt.Errorf("%s %s: want a length from %d to %d", word, number, m.Prefix.Bits(), longest)
+	if longest := p.Addr().BitLen(); err != nil || n < p.Bits() || n > longest {
+		return fmt.Errorf("%s %s: want a length from %d to %d", word, number, p.Bits(), longest)
 	}
-	switch word {
-	case "ge":
-		m.Min = n
-		if m.Max == m.Prefix.Bits() {
-			m.Max = longest
-		}
-	case "le":
-		m.Max = n
-	default:
-		return m, fmt.Errorf("%q is neither ge nor le", word)
+	if _, twice := bounds[word]; twice {
+		return fmt.Errorf("%s stands twice", word)
 	}
-	return m, nil
+	bounds[word] = n
+	return nil
 }
 
 // Matches reports whether p is matched.

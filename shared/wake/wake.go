@@ -3,6 +3,8 @@
 package wake
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"strconv"
 	"time"
@@ -30,12 +32,20 @@ const MaxEvents = 8
 // ID returns the message id. Two wakes with one id say the same thing about the same state of the documents, so that a broker's
 // duplicate detection may drop one of them; it never names the target alone, or a needed wake would be dropped.
 func (w Wake) ID() string {
-	id := w.Domain + "/" + w.Target + "/" + w.Cause
+	cause := w.Cause
 	if w.Attempt > 0 {
-		id += "/" + strconv.Itoa(w.Attempt)
+		cause += "/" + strconv.Itoa(w.Attempt)
+	}
+	id := w.Domain + "/" + w.Target + "/" + cause
+	if len(id) > maxID {
+		sum := sha256.Sum256([]byte(cause))
+		id = w.Domain + "/" + w.Target + "/" + hex.EncodeToString(sum[:16])
 	}
 	return id
 }
+
+// maxID is the longest MessageId that Service Bus takes, in characters. Two names of 40 leave room for a hash of the cause.
+const maxID = 128
 
 // Message returns the wake as it goes over the bus.
 func (w Wake) Message() (message.Message, error) {
