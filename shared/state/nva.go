@@ -139,7 +139,7 @@ func (n *NVA) Merge(e event.Event, at time.Time) (changed bool, err error) {
 		return !known, fault.New(fault.Poison, "event %s comes from a second agent (boot %s; epoch %d belongs to boot %s)", e.ID(), e.Boot, e.Version.Epoch, n.Boot).
 			WithAdvice("two machines run with the name %s: a cloned VM needs its own nva name and an empty state directory", n.Name)
 	}
-	if len(n.Facts)+len(e.Announce)+len(e.Withdraw) > MaxFacts {
+	if len(n.Facts)+n.unknown(e) > MaxFacts {
 		return false, fault.New(fault.Poison, "event %s would let the document of %s grow above %d prefixes", e.ID(), n.Name, MaxFacts)
 	}
 	before := n.liveness()
@@ -153,6 +153,23 @@ func (n *NVA) Merge(e event.Event, at time.Time) (changed bool, err error) {
 		n.Revision++
 	}
 	return routes || moved || !known || heard, nil
+}
+
+// unknown counts the prefixes of e that the document does not hold yet: a full document must still take in the snapshot that
+// heals it.
+func (n *NVA) unknown(e event.Event) int {
+	count := 0
+	for _, a := range e.Announce {
+		if _, ok := n.Facts[a.Prefix]; !ok {
+			count++
+		}
+	}
+	for _, p := range e.Withdraw {
+		if _, ok := n.Facts[p]; !ok {
+			count++
+		}
+	}
+	return count
 }
 
 // liveness is what of the agent's state a target's routes depend on.

@@ -134,6 +134,9 @@ func DecodeNVA(body []byte) (*NVA, error) {
 		}
 	}
 	for _, p := range w.Partial {
+		if p.Count < 1 || p.Count > event.MaxChunks {
+			return nil, fmt.Errorf("document of nva %s: a snapshot of %d chunks", w.NVA, p.Count)
+		}
 		c := Chunks{Count: p.Count, Got: make([]bool, p.Count)}
 		for _, i := range p.Got {
 			if i < 0 || i >= p.Count {

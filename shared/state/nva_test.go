@@ -1,0 +1,382 @@
+package state_test
+
+import (
+	"encoding/json"
+	"flag"
+	"maps"
+	"net/netip"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/pointsman/pointsman/shared/event"
+	"github.com/pointsman/pointsman/shared/fault"
+	"github.com/pointsman/pointsman/shared/route"
+	"github.com/pointsman/pointsman/shared/state"
+)
+
+var update = flag.Bool("update", false, "rewrite the golden documents")
+
+// disorder draws what a bus makes of a list: any order, some twice.
+func disorder(t *rapid.T, events []event.Event) []event.Event {
+	twice := rapid.SliceOfN(rapid.SampledFrom(events), 0, 5).Draw(t, "twice")
+	return rapid.Permutation(append(append([]event.Event{}, events...), twice...)).Draw(t, "order")
+}
+
+// Property 1: whatever order the events come in, and however often, the document ends the same, and holds the agent's RIB.
+func TestConvergesInAnyOrder(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		a := live(t)
+		inOrder := viewOf(merged(t, a.published))
+		if d := diff(inOrder, viewOf(merged(t, disorder(t, a.published)))); d != "" {
+			t.Fatalf("the order matters (-in order +disorder):\n%s", d)
+		}
+		var rib state.NVA
+		rib.Facts = map[netip.Prefix]state.Fact{}
+		for p, attrs := range a.rib {
+			rib.Facts[p] = state.Fact{Attrs: attrs}
+		}
+		if d := diff(rib.RIB(), inOrder.RIB); d != "" {
+			t.Fatalf("not the agent's RIB (-agent +document):\n%s", d)
+		}
+		if inOrder.Missing != 0 || inOrder.Differs {
+			t.Fatalf("nothing was lost, but Gap says %d, %t", inOrder.Missing, inOrder.Differs)
+		}
+	})
+}
+
+// Property 2: a loss that left the RIB wrong is seen as soon as a later event is in, and one snapshot repairs it.
+func TestLossIsDetectedAndRepaired(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		a := live(t)
+		a.publish(event.Event{Kind: event.Alive}) // some later event, which does arrive
+		last := len(a.published) - 1
+		kept := []event.Event{a.published[last]}
+		for _, e := range a.published[:last] {
+			if rapid.IntRange(0, 9).Draw(t, "fate") >= 3 {
+				kept = append(kept, e)
+			}
+		}
+		n := merged(t, rapid.Permutation(kept).Draw(t, "order"))
+		missing, differs := n.Gap()
+		if missing == 0 && !differs && !holds(n, a.rib) {
+			t.Fatalf("the RIB is wrong and nobody notices: %v against %v", n.RIB(), a.rib)
+		}
+		before := len(a.published)
+		a.snapshot(rapid.IntRange(1, 3).Draw(t, "chunks"))
+		mergeInto(t, n, disorder(t, a.published[before:]))
+		if missing, differs = n.Gap(); missing != 0 || differs || !holds(n, a.rib) {
+			t.Fatalf("a snapshot does not repair it: %d missing, differs %t: %v against %v", missing, differs, n.RIB(), a.rib)
+		}
+	})
+}
+
+func holds(n *state.NVA, rib map[netip.Prefix]route.Attrs) bool {
+	have := map[netip.Prefix]route.Attrs{}
+	for _, e := range n.RIB() {
+		have[e.Prefix] = e.Attrs
+	}
+	return maps.Equal(have, rib)
+}
+
+// Property 3: nothing in the document goes back, whatever arrives.
+func TestVersionsNeverGoBack(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		n := state.NewNVA("hub", "nva-a")
+		for i, e := range disorder(t, live(t).published) {
+			before, facts := *n, maps.Clone(n.Facts)
+			if _, err := n.Merge(e, epochTime(i)); err != nil {
+				t.Fatal(err)
+			}
+			if n.Floor.Compare(before.Floor) < 0 || n.Claim.Compare(before.Claim) < 0 || n.Epoch < before.Epoch || n.Revision < before.Revision ||
+				n.Alive.Compare(before.Alive) < 0 || n.Expired.Compare(before.Expired) < 0 || n.LastSeen.Before(before.LastSeen) {
+				t.Fatalf("went back after %s:\n%s", e.ID(), diff(viewOf(&before), viewOf(n)))
+			}
+			for p, f := range n.Facts {
+				if f.Version.Compare(n.Floor) < 0 {
+					t.Fatalf("a fact below the floor: %s %v, floor %s", p, f, n.Floor)
+				}
+				if old, ok := facts[p]; ok && f.Version.Compare(old.Version) < 0 {
+					t.Fatalf("%s went back from %s to %s", p, old.Version, f.Version)
+				}
+			}
+		}
+	})
+}
+
+// Property 4: merging is a join: idempotent (at once and later), commutative and associative over batches.
+func TestJoinLaws(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		events := disorder(t, live(t).published)
+		n := state.NewNVA("hub", "nva-a")
+		for i, e := range events {
+			if _, err := n.Merge(e, epochTime(i)); err != nil {
+				t.Fatal(err)
+			}
+			revision := n.Revision
+			if changed, err := n.Merge(e, epochTime(i)); changed || err != nil || n.Revision != revision {
+				t.Fatalf("%s changes the document a second time (%t, %v)", e.ID(), changed, err)
+			}
+		}
+		cut, end := rapid.IntRange(0, len(events)).Draw(t, "cut"), len(events)
+		swapped := append(append([]event.Event{}, events[cut:end]...), events[:cut]...)
+		if d := diff(viewOf(n), viewOf(merged(t, swapped))); d != "" {
+			t.Fatalf("batches do not commute:\n%s", d)
+		}
+	})
+}
+
+// Property 5: no false withdrawal. A prefix that the agent announced at some version, and never withdrew from then on, stays
+// in the document once it was there.
+func TestNoFalseWithdrawal(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		a := live(t)
+		since := steadySince(a)
+		n := state.NewNVA("hub", "nva-a")
+		seen := map[netip.Prefix]bool{}
+		for i, e := range disorder(t, a.published) {
+			if _, err := n.Merge(e, epochTime(i)); err != nil {
+				t.Fatal(err)
+			}
+			for p, v := range since {
+				f, announced := n.Facts[p]
+				announced = announced && !f.Withdrawn
+				if seen[p] && !announced {
+					t.Fatalf("%s was never withdrawn after %s and is gone after %s", p, v, e.ID())
+				}
+				seen[p] = seen[p] || announced && f.Version.Compare(v) >= 0
+			}
+		}
+	})
+}
+
+// steadySince returns, for every prefix that the agent announces at the end, since which version it does without a break.
+func steadySince(a *agent) map[netip.Prefix]event.Version {
+	since := map[netip.Prefix]event.Version{}
+	for p := range a.rib {
+		var newest event.Version // the last version without p
+		for v, rib := range a.history {
+			if _, ok := rib[p]; !ok && v.Compare(newest) > 0 {
+				newest = v
+			}
+		}
+		since[p] = newest
+	}
+	return since
+}
+
+// A living agent is not believed dead: the newest beat is heard, whatever expired arrives with an older one.
+func TestOnlyTheNewestSwitchCounts(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		a := live(t)
+		a.beat++
+		a.publish(event.Event{Kind: event.Alive})
+		if n := merged(t, disorder(t, a.published)); n.Silent() {
+			t.Fatalf("silent although beat %d of epoch %d was heard; expired is %v", a.beat, a.version.Epoch, n.Expired)
+		}
+		a.publish(event.Event{Kind: event.Expired, Version: a.version, Beat: a.beat})
+		if n := merged(t, disorder(t, a.published)); !n.Silent() {
+			t.Fatal("the newest switch fired, and the agent is not silent")
+		}
+	})
+}
+
+func TestRevisionTellsWhatTargetsMustKnow(t *testing.T) {
+	a := &agent{rib: map[netip.Prefix]route.Attrs{prefix(1): {}}, history: map[event.Version]map[netip.Prefix]route.Attrs{}, version: event.Version{Epoch: 1}, beat: 1}
+	n := state.NewNVA("hub", "nva-a")
+	step := func(name string, say func(), want, since bool) {
+		t.Helper()
+		before, was := n.Revision, n.Since
+		from := len(a.published)
+		say()
+		at := epochTime(from)
+		for _, e := range a.published[from:] {
+			if _, err := n.Merge(e, at); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got := n.Revision > before; got != want {
+			t.Errorf("%s: revision moved %t, want %t", name, got, want)
+		}
+		if got := !n.Since.Equal(was); got != since {
+			t.Errorf("%s: since moved %t, want %t", name, got, since)
+		}
+	}
+	step("first snapshot", func() { a.snapshot(1) }, true, true)
+	step("the same again", func() { a.snapshot(1) }, false, false)
+	step("a beat", func() { a.beat++; a.publish(event.Event{Kind: event.Alive}) }, false, false)
+	step("an outdated switch", func() { a.publish(event.Event{Kind: event.Expired, Version: a.version, Beat: 1}) }, false, false)
+	step("the switch", func() { a.publish(event.Event{Kind: event.Expired, Version: a.version, Beat: 2}) }, true, true)
+	step("heard again", func() { a.beat++; a.publish(event.Event{Kind: event.Alive}) }, true, true)
+	step("draining", func() { a.publish(event.Event{Kind: event.Draining, Reason: "shutdown"}) }, true, true)
+	step("goodbye ends draining", func() { a.publish(event.Event{Kind: event.Goodbye}) }, true, true)
+	step("a withdrawal", func() {
+		delete(a.rib, prefix(1))
+		a.publish(event.Event{Kind: event.Delta, Withdraw: []netip.Prefix{prefix(1)}})
+	}, true, false)
+	step("withdrawn again", func() { a.publish(event.Event{Kind: event.Delta, Withdraw: []netip.Prefix{prefix(1)}}) }, false, false)
+}
+
+func TestNoticeEndsWithTheEpoch(t *testing.T) {
+	e := event.Event{Domain: "hub", NVA: "nva-a", Boot: boot(1), Kind: event.Draining, Version: event.Version{Epoch: 1, Seq: 1}, Reason: "shutdown"}
+	n := merged(t, []event.Event{e})
+	if !n.Draining() || n.Restarting() || n.Notice.Reason != "shutdown" {
+		t.Errorf("after draining: %+v", n.Notice)
+	}
+	e.Kind, e.Version, e.Boot = event.Alive, event.Version{Epoch: 2, Seq: 1}, boot(2)
+	mergeInto(t, n, []event.Event{e})
+	if n.Draining() {
+		t.Error("still draining in the next epoch")
+	}
+	e.Kind, e.Version.Seq = event.Goodbye, 2
+	if mergeInto(t, n, []event.Event{e}); !n.Restarting() {
+		t.Error("goodbye is not noticed")
+	}
+}
+
+func TestCloneIsRefused(t *testing.T) {
+	first := event.Event{Domain: "hub", NVA: "nva-a", Boot: "one", Kind: event.Delta, Version: event.Version{Epoch: 5, Seq: 1}, Announce: []route.Entry{{Prefix: prefix(1)}}}
+	n := merged(t, []event.Event{first})
+	second := first
+	second.Boot, second.Version.Seq, second.Announce = "two", 2, []route.Entry{{Prefix: prefix(2)}}
+	before := viewOf(n)
+	changed, err := n.Merge(second, epochTime(1))
+	if !changed || !fault.Is(err, fault.Poison) || !strings.Contains(err.Error(), "cloned VM") || !strings.Contains(err.Error(), "boot two") {
+		t.Errorf("a second agent: changed %t, %v", changed, err)
+	}
+	if d := diff(before, viewOf(n)); d != "" || n.Clone == nil || *n.Clone != (state.Clone{Boot: "two", Epoch: 5}) {
+		t.Errorf("clone %+v; the document changed:\n%s", n.Clone, d)
+	}
+	if changed, err = n.Merge(second, epochTime(2)); changed || err == nil {
+		t.Errorf("the same clone again: changed %t, %v", changed, err)
+	}
+	second.Version.Epoch = 6 // it restarts with an epoch of its own: then it is the newer agent
+	if _, err = n.Merge(second, epochTime(3)); err != nil || n.Boot != "two" {
+		t.Errorf("a new epoch: %v, boot %s", err, n.Boot)
+	}
+}
+
+func TestMaxFacts(t *testing.T) {
+	n := state.NewNVA("hub", "nva-a")
+	full := event.Event{Domain: "hub", NVA: "nva-a", Boot: "b", Kind: event.Delta, Version: event.Version{Epoch: 1, Seq: 1}}
+	for i := range state.MaxFacts {
+		full.Announce = append(full.Announce, route.Entry{Prefix: netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}), 32)})
+	}
+	mergeInto(t, n, []event.Event{full})
+	more := full
+	more.Version.Seq, more.Announce = 2, []route.Entry{{Prefix: netip.MustParsePrefix("11.0.0.0/8")}}
+	if changed, err := n.Merge(more, epochTime(1)); changed || !fault.Is(err, fault.Poison) || len(n.Facts) != state.MaxFacts || n.Claim.Seq != 1 {
+		t.Errorf("one prefix too many: changed %t, %v, %d facts", changed, err, len(n.Facts))
+	}
+	again := full
+	again.Version.Seq, again.Kind, again.Chunk = 3, event.Snapshot, event.Chunk{Count: 1}
+	if _, err := n.Merge(again, epochTime(2)); err != nil {
+		t.Errorf("a full document refuses the snapshot that heals it: %v", err)
+	}
+}
+
+func TestNVARoundTrip(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		a := live(t)
+		events := disorder(t, a.published)
+		cut := rapid.IntRange(0, len(events)).Draw(t, "cut")
+		n := merged(t, events[:cut])
+		n.Outbox = rapid.Bool().Draw(t, "outbox")
+		if rapid.Bool().Draw(t, "cloned") {
+			n.Clone = &state.Clone{Boot: "other", Epoch: 1}
+		}
+		body, err := state.EncodeNVA(n)
+		if err != nil {
+			t.Fatal(err)
+		}
+		back, err := state.DecodeNVA(body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if d := diff(*n, *back); d != "" {
+			t.Fatalf("(-written +read):\n%s", d)
+		}
+		if twice, err := state.EncodeNVA(back); err != nil || string(twice) != string(body) {
+			t.Fatalf("equal documents, different bytes (%v)", err)
+		}
+		// Nothing that later merges depend on is lost on the way through the store.
+		if d := diff(viewOf(mergeInto(t, n, events[cut:])), viewOf(mergeInto(t, back, events[cut:]))); d != "" {
+			t.Fatalf("the stored document merges differently:\n%s", d)
+		}
+	})
+}
+
+func TestGoldenNVA(t *testing.T) {
+	a := &agent{rib: map[netip.Prefix]route.Attrs{}, history: map[event.Version]map[netip.Prefix]route.Attrs{}, version: event.Version{Epoch: 1780000000000}, beat: 1}
+	a.rib[prefix(1)] = route.Attrs{Metric: 20, Origin: "bgp"}
+	a.rib[prefix(2)] = route.Attrs{Metric: 20, Origin: "bgp"}
+	a.snapshot(1)
+	delete(a.rib, prefix(1))
+	a.publish(event.Event{Kind: event.Delta, Withdraw: []netip.Prefix{prefix(1)}})
+	a.publish(event.Event{Kind: event.Draining, Reason: "shutdown"})
+	a.snapshot(2)
+	n := merged(t, a.published[:4]) // the second chunk is still to come
+	n.Outbox, n.Clone = true, &state.Clone{Boot: "other", Epoch: 1780000000000}
+	mergeInto(t, n, []event.Event{{Domain: "hub", NVA: "nva-a", Boot: boot(1780000000000), Kind: event.Expired, Version: event.Version{Epoch: 1780000000000}, Beat: 1}})
+	body, err := state.EncodeNVA(n)
+	if err != nil {
+		t.Fatal(err)
+	}
+	checkGolden(t, "testdata/nva.json", body)
+}
+
+func checkGolden(t *testing.T, file string, body []byte) {
+	t.Helper()
+	pretty, err := json.MarshalIndent(json.RawMessage(body), "", "  ")
+	if err != nil {
+		t.Fatal(err)
+	}
+	pretty = append(pretty, '\n')
+	if *update {
+		if err = os.MkdirAll("testdata", 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err = os.WriteFile(file, pretty, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := diff(string(want), string(pretty)); d != "" {
+		t.Errorf("%s (-file +now):\n%s", file, d)
+	}
+}
+
+func TestDecodeNVARefuses(t *testing.T) {
+	for body, want := range map[string]string{
+		`{`:                          "document of an nva",
+		`{"schema":2,"nva":"nva-a"}`: "schema 2, this version reads 1",
+		`{"schema":1,"partial":[{"version":{"epoch":1,"seq":1},"count":-1}]}`:          "snapshot of -1 chunks",
+		`{"schema":1,"partial":[{"version":{"epoch":1,"seq":1},"count":2,"got":[2]}]}`: "chunk 2 of 2",
+		`{"schema":1,"facts":[{"announced":["10.0.0.0"]}]}`:                            "document of an nva",
+	} {
+		if _, err := state.DecodeNVA([]byte(body)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: got %v, want an error with %q", body, err, want)
+		}
+	}
+}
+
+func TestNeverHeard(t *testing.T) {
+	n := state.NewNVA("hub", "nva-a")
+	missing, differs := n.Gap()
+	if n.Heard() || n.Silent() || n.Draining() || n.Restarting() || missing != 0 || differs || len(n.RIB()) != 0 {
+		t.Errorf("a new document: %+v", viewOf(n))
+	}
+	if _, ok := n.Announces(prefix(1)); ok {
+		t.Error("it announces something")
+	}
+	// A switch that was armed before the agent was ever heard says nothing of routes.
+	if _, err := n.Merge(event.Event{Domain: "hub", NVA: "nva-a", Boot: "b", Kind: event.Expired, Version: event.Version{Epoch: 1}, Beat: 1}, time.Time{}); err != nil || n.Heard() {
+		t.Errorf("after an early expired: %v, heard %t", err, n.Heard())
+	}
+}
