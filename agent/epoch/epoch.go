@@ -68,7 +68,7 @@ func syncDir(dir string) error {
 	if err != nil {
 		return fmt.Errorf("keep the epoch: %w", err)
 	}
-	if err := errors.Join(d.Sync(), d.Close()); err != nil {
+	if err = errors.Join(d.Sync(), d.Close()); err != nil {
 		return fmt.Errorf("keep the epoch: %w", err)
 	}
 	return nil

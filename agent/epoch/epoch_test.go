@@ -40,8 +40,8 @@ func TestNext(t *testing.T) {
 			if (err == nil) != (test.problem == "") || err != nil && !strings.Contains(err.Error(), test.problem) {
 				t.Errorf("error %v, want %q", err, test.problem)
 			}
-			if again, err := epoch.Next(dir, time.UnixMilli(0)); again != test.want+1 || err != nil {
-				t.Errorf("the next start has epoch %d (%v), want %d", again, err, test.want+1)
+			if again, againErr := epoch.Next(dir, time.UnixMilli(0)); again != test.want+1 || againErr != nil {
+				t.Errorf("the next start has epoch %d (%v), want %d", again, againErr, test.want+1)
 			}
 			if left, _ := filepath.Glob(filepath.Join(dir, "*")); len(left) != 1 {
 				t.Errorf("files left: %v", left)

@@ -149,7 +149,7 @@ func (d *deadman) scheduled(now time.Time, s Schedule, number int64, err error, 
 		}
 		d.failures++
 		if d.phase == beating {
-			d.next = now.Add(min(pause(err, d.failures), max(d.every, firstPause)))
+			d.next = now.Add(d.pause(err, pause(err, d.failures)))
 		}
 		return
 	}
@@ -160,6 +160,15 @@ func (d *deadman) scheduled(now time.Time, s Schedule, number int64, err error, 
 	if d.phase == beating {
 		d.next = s.Began.Add(d.every)
 	}
+}
+
+// pause shortens a back-off to one beat, for a switch may be armed and must be moved before it fires; where only a person can
+// help there is no hurry.
+func (d *deadman) pause(err error, backOff time.Duration) time.Duration {
+	if fault.Is(err, fault.Denied) {
+		return backOff
+	}
+	return min(backOff, max(d.every, firstPause))
 }
 
 // cancelled takes in the answer to a cancel. Only a confirmed one proves that the switch will never fire. NotFound means that it

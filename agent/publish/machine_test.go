@@ -199,6 +199,37 @@ func TestStories(t *testing.T) {
 			> wait 200ms
 			   0.1 publish delta seq 2 beat 1 +10.2.0.0/16/1 +10.3.0.0/16/1 -10.1.0.0/16`,
 
+		"but no longer than the longest window": `
+			> ready
+			   0.0 publish snapshot seq 1 beat 0
+			   0.0 schedule beat 1 in 15s
+			> ack
+			> +10.1.0.0/16/1
+			> wait 90ms
+			> +10.1.0.0/16/2
+			> wait 90ms
+			> +10.1.0.0/16/3
+			> wait 90ms
+			> +10.1.0.0/16/4
+			> wait 90ms
+			> +10.1.0.0/16/5
+			> wait 90ms
+			> +10.1.0.0/16/6
+			> wait 90ms
+			> +10.1.0.0/16/7
+			> wait 90ms
+			> +10.1.0.0/16/8
+			> wait 90ms
+			> +10.1.0.0/16/9
+			> wait 90ms
+			> +10.1.0.0/16/10
+			> wait 90ms
+			> +10.1.0.0/16/11
+			> wait 90ms
+			> +10.1.0.0/16/12
+			> wait 90ms
+			   1.0 publish delta seq 2 beat 0 +10.1.0.0/16/12`,
+
 		"a flap within the window says nothing": `
 			> ready +10.1.0.0/16/5
 			   0.0 publish snapshot seq 1 beat 0 +10.1.0.0/16/5

@@ -1,12 +1,19 @@
 package run_test
 
 import (
+	"context"
+	"log/slog"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/pointsman/pointsman/agent/publish"
+	"github.com/pointsman/pointsman/agent/run"
+	"github.com/pointsman/pointsman/agent/source"
 	"github.com/pointsman/pointsman/shared/event"
+	"github.com/pointsman/pointsman/shared/message"
 )
 
 // inLab runs a scenario in virtual time.
@@ -187,4 +194,49 @@ func TestAMissingRightIsSaidClearly(t *testing.T) {
 		}
 		l.stop()
 	}, "10.1.0.0/16")
+}
+
+// stuck is a bus that never answers a publish.
+type stuck struct {
+	publishes, beats atomic.Int32
+}
+
+func (s *stuck) Publish(ctx context.Context, _ []message.Message) error {
+	s.publishes.Add(1)
+	<-ctx.Done()
+	return ctx.Err() //nolint:wrapcheck // a test
+}
+
+func (s *stuck) Schedule(context.Context, message.Message, time.Time) (int64, error) {
+	return int64(s.beats.Add(1)), nil
+}
+
+func (s *stuck) Cancel(context.Context, int64) error { return nil }
+
+func TestAPublishThatHangsIsGivenUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		bus := new(stuck)
+		agent := run.New(run.Config{
+			Publish: publish.Config{
+				Domain: "lab", NVA: "nva1", Boot: "boot", Epoch: 1, Beat: publish.Beat{Every: 5 * time.Second, Timeout: 15 * time.Second},
+				Snapshot: 10 * time.Minute, Restart: 2 * time.Minute, MaxBytes: 192 << 10,
+			},
+			Sources: []source.Source{newRoutes("10.1.0.0/16")}, Bus: bus, StopTimeout: 5 * time.Second, Logger: slog.New(slog.DiscardHandler),
+		})
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		began := time.Now()
+		if err := agent.Run(ctx); err != nil {
+			t.Error(err)
+		}
+		if took := time.Since(began); took != 65*time.Second {
+			t.Errorf("the agent took %s to end, want a minute and the time to stop", took)
+		}
+		if n := bus.publishes.Load(); n < 4 || n > 6 {
+			t.Errorf("%d attempts in a minute, want one about every 10 s", n)
+		}
+		if n := bus.beats.Load(); n != 13 && n != 14 { // the last may be the farewell's
+			t.Errorf("%d beats in a minute, want one every 5 s and one for the farewell", n)
+		}
+	})
 }

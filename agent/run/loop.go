@@ -212,9 +212,9 @@ func (l *loop) published(ctx context.Context, now time.Time, events []event.Even
 // levelOf keeps what happens all the time out of the usual log.
 func levelOf(k event.Kind) slog.Level {
 	switch k {
-	case event.Snapshot, event.Delta:
+	case event.Delta:
 		return slog.LevelDebug
-	case event.Alive, event.Expired, event.Draining, event.Goodbye:
+	case event.Snapshot, event.Alive, event.Expired, event.Draining, event.Goodbye:
 	}
 	return slog.LevelInfo
 }
@@ -360,7 +360,7 @@ func (l *loop) health(now time.Time) []string {
 	}
 	s := l.machine.Status()
 	if !s.Failing.IsZero() && (now.Sub(s.Failing) > unwell || l.publish.kind == fault.Denied) {
-		reasons = append(reasons, "publishing fails since "+now.Sub(s.Failing).Round(time.Second).String()+" ("+l.publish.kind.String()+")")
+		reasons = append(reasons, "publishing has failed for "+now.Sub(s.Failing).Round(time.Second).String()+" ("+l.publish.kind.String()+")")
 	}
 	if s.Armed != 0 && now.After(s.Fires) || l.armed.kind == fault.Denied {
 		reasons = append(reasons, "the dead-man switch cannot be moved ("+l.armed.kind.String()+")")

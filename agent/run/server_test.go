@@ -66,7 +66,7 @@ func serve(t *testing.T, systemd run.Systemd) *served {
 			Domain: "lab", NVA: "nva1", Boot: "boot", Epoch: 5, Beat: publish.Beat{Every: time.Hour, Timeout: 3 * time.Hour},
 			Snapshot: time.Hour, Restart: time.Minute, MaxBytes: 192 << 10,
 		},
-		Sources: []source.Source{s.routes}, Bus: s.bus, StopTimeout: 5 * time.Second, Listener: listener, Systemd: systemd,
+		Sources: []source.Source{s.routes}, Bus: s.bus, StopTimeout: 100 * time.Millisecond, Listener: listener, Systemd: systemd,
 		Logger: slog.New(slog.DiscardHandler),
 	})
 	ctx, cancel := context.WithCancel(context.Background())
@@ -74,8 +74,8 @@ func serve(t *testing.T, systemd run.Systemd) *served {
 	go func() { ended <- agent.Run(ctx) }()
 	t.Cleanup(func() {
 		cancel()
-		if err := <-ended; err != nil {
-			t.Error(err)
+		if runErr := <-ended; runErr != nil {
+			t.Error(runErr)
 		}
 	})
 	return s
@@ -177,14 +177,14 @@ func TestSystemdIsTold(t *testing.T) {
 		t.Run("", func(t *testing.T) {
 			serve(t, run.Systemd{Socket: name, Watchdog: 20 * time.Millisecond})
 			want := map[string]bool{"READY=1": true, "WATCHDOG=1": true, "STATUS=announcing 1 prefixes": true}
-			if err := conn.SetReadDeadline(time.Now().Add(20 * time.Second)); err != nil {
-				t.Fatal(err)
+			if deadlineErr := conn.SetReadDeadline(time.Now().Add(20 * time.Second)); deadlineErr != nil {
+				t.Fatal(deadlineErr)
 			}
 			buf := make([]byte, 200)
 			for watchdogs := 0; len(want) > 0 || watchdogs < 5; {
-				n, err := conn.Read(buf)
-				if err != nil {
-					t.Fatalf("%v; still missing: %v", err, want)
+				n, readErr := conn.Read(buf)
+				if readErr != nil {
+					t.Fatalf("%v; still missing: %v", readErr, want)
 				}
 				if delete(want, string(buf[:n])); string(buf[:n]) == "WATCHDOG=1" {
 					watchdogs++

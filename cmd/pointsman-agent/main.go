@@ -10,6 +10,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"os/signal"
 	"runtime/debug"
@@ -25,14 +26,21 @@ const (
 	exitUsage  = 2
 )
 
-// memoryLimit is soft: above it the garbage collector works harder. GOMEMLIMIT overrides it. An agent with 10,000 routes needs
-// about a third.
-const memoryLimit = 64 << 20
+// The agent is a guest on a machine that has other work: its memory matters more than the little time it computes. memoryLimit is
+// soft: above it the garbage collector works harder. GOMEMLIMIT and GOGC override both.
+const (
+	memoryLimit = 64 << 20
+	gcPercent   = 50
+)
 
 func main() {
 	if os.Getenv("GOMEMLIMIT") == "" {
 		debug.SetMemoryLimit(memoryLimit)
 	}
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(gcPercent)
+	}
+	signal.Ignore(syscall.SIGHUP) // there is no reload, and it must not be a death without a farewell
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
 	code := command(ctx, os.Args[1:], os.Stdout, os.Stderr)
 	stop()
@@ -103,11 +111,11 @@ func (o options) run(ctx context.Context, stdout, stderr io.Writer) error {
 		fmt.Fprintln(stdout, "ok")
 		return nil
 	}
-	log := newLogger(cfg.Log, stderr)
 	if o.once {
-		return printOnce(ctx, cfg, log, stdout)
+		cfg.Log.Level = max(cfg.Log.Level, slog.LevelWarn) // its start and end are nobody's concern
+		return printOnce(ctx, cfg, newLogger(cfg.Log, stderr), stdout)
 	}
-	return serve(ctx, cfg, log, o.record)
+	return serve(ctx, cfg, newLogger(cfg.Log, stderr), o.record)
 }
 
 // load reads the configuration and shows all that is wrong with it.

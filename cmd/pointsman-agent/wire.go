@@ -64,7 +64,7 @@ func serve(ctx context.Context, cfg *config.Config, log *slog.Logger, record str
 	}
 	log.LogAttrs(ctx, slog.LevelInfo, "pointsman-agent starts", slog.String("version", version()), slog.String("domain", cfg.Domain),
 		slog.String("nva", cfg.NVA), slog.Uint64("epoch", number), slog.String("http", cfg.Listen.String()))
-	if err := run.New(agent).Run(ctx); err != nil {
+	if err = run.New(agent).Run(ctx); err != nil {
 		return err
 	}
 	log.LogAttrs(ctx, slog.LevelInfo, "pointsman-agent ends")
@@ -188,7 +188,7 @@ func printOnce(ctx context.Context, cfg *config.Config, log *slog.Logger, stdout
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	agent := agentConfig(cfg, uint64(max(time.Now().UnixMilli(), 1)), log)
-	agent.Systemd = run.Systemd{}
+	agent.Systemd = run.Systemd{} // this is not the service
 	agent.Farewell = nil
 	p := &printer{w: stdout, printed: cancel}
 	agent.Bus = p
