@@ -255,6 +255,8 @@ func (s *selector) choose(p netip.Prefix, list []candidate) {
 		is  func(candidate) bool
 	}{
 		{Returning, func(c candidate) bool { return c.liveness == Up }},
+		// Not frozen, so the installed one, if there is one, asked to carry nothing: even a silent one is better.
+		{LastHolder, func(c candidate) bool { return c.liveness == ControlLost && !s.result.Frozen }},
 		{LastHolder, installed},
 		{LastHolder, func(c candidate) bool { return c.liveness == ControlLost }},
 		{LastHolder, func(candidate) bool { return true }},
