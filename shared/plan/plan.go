@@ -22,7 +22,7 @@ type Rules struct {
 	NamePrefix string            // managed routes are named with it
 	Owned      func(string) bool // whether the target's document says that we wrote the route of that name
 	Limit      int               // routes the table may hold, unmanaged ones included
-	// Removing more than MaxRemovedShare (0 to 1) of the managed routes, and at least MinRemoved, is refused.
+	// Removing more than MaxRemovedShare (0 to 1) of the managed routes, new ones included, and at least MinRemoved, is refused.
 	MaxRemovedShare float64
 	MinRemoved      int
 }
@@ -100,7 +100,7 @@ func Diff(t Table, want []Want, rules Rules) Plan {
 		}
 	}
 	slices.SortFunc(d.plan.Removed, byPrefix)
-	d.guardRemovals()
+	d.guardRemovals(len(t.Routes))
 	d.guardLimit(len(t.Routes))
 	d.edit()
 	d.plan.Routes = len(t.Routes) + len(d.plan.Added) - len(d.plan.Removed) - len(d.twins)
@@ -175,8 +175,14 @@ func Name(namePrefix string, p netip.Prefix) string {
 	return b.String()
 }
 
-func (d *differ) guardRemovals() {
+// guardRemovals measures the removals against the managed routes as they will be if the removals are refused: with the
+// additions, where those fit. Against the present ones the next plan, which finds the additions in the table, would remove what
+// this one must not (invariant I5).
+func (d *differ) guardRemovals(routes int) {
 	removed, managed := len(d.plan.Removed), len(d.managed)
+	if added := len(d.plan.Added); routes+added-len(d.twins) <= d.rules.Limit {
+		managed += added
+	}
 	if removed < d.rules.MinRemoved || float64(removed) <= d.rules.MaxRemovedShare*float64(managed) {
 		return
 	}
