@@ -3,6 +3,8 @@ package main
 import (
 	"errors"
 	"fmt"
+	"slices"
+	"strconv"
 )
 
 // settings are the app settings. A connection is either a connection string or, with the suffix that Azure Functions uses for
@@ -17,6 +19,7 @@ type settings struct {
 	stateURL        string // StateConnection__blobServiceUri
 	stateContainer  string // StateContainer
 	poisonContainer string // PoisonContainer
+	journal         bool   // Journal: on (the default) or off
 
 	armEndpoint string // ArmEndpoint
 	armAudience string // ArmAudience
@@ -35,7 +38,7 @@ func readSettings(getenv func(string) string) (settings, error) {
 		stateConnection: getenv("StateConnection"), stateURL: getenv("StateConnection__blobServiceUri"),
 		stateContainer: orElse(getenv("StateContainer"), "pointsman"), poisonContainer: orElse(getenv("PoisonContainer"), "poison"),
 		armEndpoint: getenv("ArmEndpoint"), armAudience: getenv("ArmAudience"),
-		clientID: getenv("AZURE_CLIENT_ID"),
+		clientID: getenv("AZURE_CLIENT_ID"), journal: getenv("Journal") != "off",
 	}
 	var problems []error
 	need := func(ok bool, text string) {
@@ -46,6 +49,7 @@ func readSettings(getenv func(string) string) (settings, error) {
 	need(s.port != "", "FUNCTIONS_CUSTOMHANDLER_PORT is missing: the handler is started by the Azure Functions host, or by pointsman emulate")
 	need(one(s.busConnection, s.busNamespace), "set ServiceBusConnection__fullyQualifiedNamespace (NAME.servicebus.windows.net) or ServiceBusConnection (a connection string), and only one of them")
 	need(one(s.stateConnection, s.stateURL), "set StateConnection__blobServiceUri (https://ACCOUNT.blob.core.windows.net) or StateConnection (a connection string), and only one of them")
+	need(slices.Contains([]string{"", "on", "off"}, getenv("Journal")), "Journal is "+strconv.Quote(getenv("Journal"))+": want on (accepted events are kept for replay) or off")
 	need((s.armEndpoint == "") == (s.armAudience == ""), "set ArmEndpoint and ArmAudience together, or neither for the Azure public cloud")
 	if len(problems) > 0 {
 		return settings{}, fmt.Errorf("app settings: %w", errors.Join(problems...))

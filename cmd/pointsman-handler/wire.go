@@ -57,6 +57,9 @@ func wire(s settings, log *slog.Logger) (map[string]invocation.Function, error) 
 	store := documents.NewStore(state, parallelReads)
 	lot := ingest.ShelfLot{Shelf: poison}
 	in := &ingest.Ingest{Store: store, Wakes: wakes, Lot: lot, Now: time.Now, Log: log, Patience: ingestPatience, Pause: pause}
+	if s.journal {
+		in.Journal = documents.NewJournal(state)
+	}
 	re := &reconcile.Reconcile{Store: store, Tables: tables, Wakes: wakes, Now: time.Now, NewRun: rand.Text, Lease: lease, Log: log}
 	sw := &sweep.Sweep{Store: store, Wakes: wakes, Now: time.Now, Spread: sweepSpread, Log: log}
 	st := &status.Status{Store: store, Lot: lot, Now: time.Now}

@@ -43,13 +43,15 @@ type Parked struct {
 	Body     string    `json:"body"`
 }
 
-// Ingest is the function. All fields are needed.
+// Ingest is the function. All fields but Journal are needed.
 type Ingest struct {
 	Store Store
 	Wakes Wakes
 	Lot   Lot
 	Now   func() time.Time
 	Log   *slog.Logger
+	// Journal keeps accepted events for replay; nil: they are not kept.
+	Journal Journal
 	// Patience is how long a batch is tried again, with Pause between tries, before it is given back to the broker: giving it back counts as a
 	// failed delivery of every message in it, and the host gives it back without any pause.
 	Patience time.Duration
@@ -67,18 +69,21 @@ const nearlyDead = 5
 //  1. merge all its events into its document and save it, with the outbox flag set if targets must look, if it still has the ETag of the read;
 //  2. send a wake for each target that it feeds;
 //  3. clear the outbox flag;
-//  4. park what can never be used.
+//  4. park what can never be used;
+//  5. add what was accepted to the journal, where a failure is logged and nothing else.
 //
 // Only then are the messages completed (by the host, after the answer). A crash before 1 changes nothing; after 1 the messages come
 // again, change nothing, and find the flag set: the wakes are sent then. An error gives the whole batch back.
 func (i *Ingest) Handle(ctx context.Context, batch []invocation.Message) error {
 	parked, groups := i.sort(ctx, batch)
+	var accepted []item
 	for _, g := range groups {
 		refused, err := i.patiently(ctx, g)
 		if err != nil {
 			return err
 		}
 		parked = append(parked, refused...)
+		accepted = append(accepted, g.accepted(refused)...)
 	}
 	for _, p := range parked {
 		i.Log.WarnContext(ctx, "event parked", slog.String("id", p.ID), slog.String("reason", p.Reason))
@@ -86,6 +91,7 @@ func (i *Ingest) Handle(ctx context.Context, batch []invocation.Message) error {
 			return fmt.Errorf("park message %s: %w", p.ID, err)
 		}
 	}
+	i.record(ctx, accepted)
 	return nil
 }
 

@@ -1,0 +1,87 @@
+// Package journal is the form in which events are kept: one JSON object a line that IS the CloudEvent as it was received, with one more
+// extension attribute for the time at which the broker accepted it.
+//
+// A line without the attribute is valid too, as agents write them with --record: then the event's own time is used.
+package journal
+
+import (
+	"bytes"
+	"encoding/json"
+	"time"
+
+	"github.com/pointsman/pointsman/shared/event"
+	"github.com/pointsman/pointsman/shared/fault"
+)
+
+// Attribute is the name of the extension attribute: lower-case letters only, at most 20 (CloudEvents 1.0, 3.1 Attribute Naming).
+const Attribute = "enqueuedtime"
+
+// Line returns an event as received as one line of a journal, without the line break. An event that is no JSON object is Poison.
+func Line(body []byte, enqueued time.Time) ([]byte, error) {
+	var probe map[string]json.RawMessage
+	if err := json.Unmarshal(body, &probe); err != nil {
+		return nil, fault.New(fault.Poison, "event is no JSON object: %w", err)
+	}
+	if _, taken := probe[Attribute]; taken { // a sender cannot set the broker's time
+		delete(probe, Attribute)
+		var err error
+		if body, err = json.Marshal(probe); err != nil {
+			return nil, fault.New(fault.Bug, "encode event: %w", err)
+		}
+	}
+	var line bytes.Buffer
+	if err := json.Compact(&line, body); err != nil {
+		return nil, fault.New(fault.Poison, "event is not valid JSON: %w", err)
+	}
+	line.Truncate(line.Len() - 1)
+	if len(probe) > 0 && line.Len() > 1 {
+		line.WriteByte(',')
+	}
+	line.WriteString(`"` + Attribute + `":"` + enqueued.UTC().Format(time.RFC3339Nano) + `"}`)
+	return line.Bytes(), nil
+}
+
+// Entry is one line of a journal.
+type Entry struct {
+	Event event.Event
+	At    time.Time // when the broker accepted it; the event's own time where the line does not say
+}
+
+// Parse reads a line. Every error is Poison.
+func Parse(line []byte) (Entry, error) {
+	e, err := event.Decode(line)
+	if err != nil {
+		return Entry{}, err
+	}
+	at, err := enqueued(line)
+	if err != nil {
+		return Entry{}, err
+	}
+	if at.IsZero() {
+		at = e.Time
+	}
+	if at.IsZero() {
+		return Entry{}, fault.New(fault.Poison, "event %s has neither %s nor time: the order of events is not known", e.ID(), Attribute)
+	}
+	return Entry{Event: e, At: at}, nil
+}
+
+// enqueued returns the broker's time, zero where the line has none. Line puts it last: then the rest need not be read a second time.
+func enqueued(line []byte) (time.Time, error) {
+	if !bytes.Contains(line, []byte(`"`+Attribute+`"`)) {
+		return time.Time{}, nil
+	}
+	if i := bytes.LastIndex(line, []byte(`,"`+Attribute+`":"`)); i >= 0 {
+		value, closed := bytes.CutSuffix(bytes.TrimSpace(line[i+len(Attribute)+5:]), []byte(`"}`))
+		if at, err := time.Parse(time.RFC3339Nano, string(value)); closed && err == nil {
+			return at, nil
+		}
+	}
+	var outer struct {
+		At time.Time `json:"enqueuedtime"`
+	}
+	if err := json.Unmarshal(line, &outer); err != nil {
+		return time.Time{}, fault.New(fault.Poison, "%s is not a time: %w", Attribute, err)
+	}
+	return outer.At, nil
+}
