@@ -1,0 +1,185 @@
+// What a person should hear of. Metric alerts watch the bus; log alerts read the handler's JSON lines, by the texts of docs/operations.md.
+
+@description('Unique part of the names.')
+param token string
+
+@description('Region.')
+param location string
+
+@description('Tags.')
+param tags object
+
+@description('The Service Bus namespace.')
+param busId string
+
+@description('The log workspace.')
+param workspaceId string
+
+@description('Name of the function app, as its telemetry says.')
+param appName string
+
+@description('Action group. Empty: none.')
+param actionGroupId string
+
+var metricActions = empty(actionGroupId) ? [] : [{ actionGroupId: actionGroupId }]
+var logActions = empty(actionGroupId) ? [] : [actionGroupId]
+var queues = ['route-events', 'reconcile']
+
+resource deadLetters 'Microsoft.Insights/metricAlerts@2018-03-01' = {
+  name: 'pointsman-dead-letters-${token}'
+  location: 'global'
+  tags: tags
+  properties: {
+    description: 'Messages were dead-lettered. They need not be replayed; find out why, then empty the dead-letter queue.'
+    severity: 2
+    enabled: true
+    scopes: [busId]
+    evaluationFrequency: 'PT5M'
+    windowSize: 'PT5M'
+    autoMitigate: true
+    criteria: {
+      'odata.type': 'Microsoft.Azure.Monitor.MultipleResourceMultipleMetricCriteria'
+      allOf: [
+        {
+          criterionType: 'StaticThresholdCriterion'
+          name: 'dead letters'
+          metricNamespace: 'Microsoft.ServiceBus/namespaces'
+          metricName: 'DeadletteredMessages'
+          timeAggregation: 'Maximum'
+          operator: 'GreaterThan'
+          threshold: 0
+          dimensions: [
+            {
+              name: 'EntityName'
+              operator: 'Include'
+              values: queues
+            }
+          ]
+        }
+      ]
+    }
+    actions: metricActions
+  }
+}
+
+// A queue that has not been empty at any look for a quarter of an hour: nobody takes, or more comes than can be taken.
+resource backlog 'Microsoft.Insights/metricAlerts@2018-03-01' = {
+  name: 'pointsman-backlog-${token}'
+  location: 'global'
+  tags: tags
+  properties: {
+    description: 'A queue does not become empty: the function app is stopped, has lost its right to receive, or cannot keep up.'
+    severity: 1
+    enabled: true
+    scopes: [busId]
+    evaluationFrequency: 'PT5M'
+    windowSize: 'PT15M'
+    autoMitigate: true
+    criteria: {
+      'odata.type': 'Microsoft.Azure.Monitor.MultipleResourceMultipleMetricCriteria'
+      allOf: [
+        {
+          criterionType: 'StaticThresholdCriterion'
+          name: 'backlog'
+          metricNamespace: 'Microsoft.ServiceBus/namespaces'
+          metricName: 'ActiveMessages'
+          timeAggregation: 'Minimum'
+          operator: 'GreaterThan'
+          threshold: 0
+          dimensions: [
+            {
+              name: 'EntityName'
+              operator: 'Include'
+              values: queues
+            }
+          ]
+        }
+      ]
+    }
+    actions: metricActions
+  }
+}
+
+// The host passes the handler's output on as traces. A line is a JSON object, perhaps with a prefix of the host's.
+var lines = 'AppTraces | where AppRoleName =~ "${appName}" | extend line = parse_json(extract(@"(\\{.*\\})", 1, Message)) | extend msg = tostring(line.msg)'
+
+var logAlerts = [
+  {
+    name: 'parked-events'
+    severity: 2
+    description: 'Events were parked: they can never be used. The container poison has them with the reason.'
+    query: '${lines} | where msg == "event parked" | project TimeGenerated, about = tostring(line.id), reason = tostring(line.reason)'
+  }
+  {
+    name: 'reconcile'
+    severity: 1
+    description: 'A target could not be brought to what it should be: denied, refused or failed.'
+    query: '${lines} | where msg == "reconcile failed" or (msg == "reconciled" and line.level == "ERROR") | project TimeGenerated, about = strcat(line.domain, "/", line.target), reason = strcat(line.outcome, " ", line.code, " ", line.message, line.error)'
+  }
+  {
+    name: 'target-warning'
+    severity: 2
+    description: 'A target needs a look: every NVA is silent, prefixes have no NVA that is up, or a prefix is held by somebody else\'s route.'
+    query: '${lines} | where msg == "look at this target" | project TimeGenerated, about = strcat(line.domain, "/", line.target), reason = tostring(line.warning)'
+  }
+  {
+    name: 'domain-file'
+    severity: 2
+    description: 'The newest domain file is not valid; the last valid one is in force.'
+    query: '${lines} | where msg == "the newest domain file is not valid, the last valid one is in force" or msg == "a domain cannot be swept" | project TimeGenerated, about = tostring(line.domain), reason = strcat(line.problem, line.error)'
+  }
+  {
+    name: 'handler'
+    severity: 1
+    description: 'The handler does not start, has panicked, or its app settings are wrong.'
+    query: '${lines} | where msg in ("the app settings are wrong", "the handler stopped", "the function panicked") | project TimeGenerated, about = msg, reason = strcat(line.error, line.panic)'
+  }
+  {
+    name: 'function-failures'
+    severity: 1
+    description: 'Invocations failed: their messages come again.'
+    query: 'AppRequests | where AppRoleName =~ "${appName}" and Success == false | project TimeGenerated, about = OperationName, reason = ResultCode'
+  }
+]
+
+resource logAlert 'Microsoft.Insights/scheduledQueryRules@2021-08-01' = [
+  for a in logAlerts: {
+    name: 'pointsman-${a.name}-${token}'
+    location: location
+    tags: tags
+    kind: 'LogAlert'
+    properties: {
+      displayName: 'Pointsman: ${a.name}'
+      description: a.description
+      severity: a.severity
+      enabled: true
+      scopes: [workspaceId]
+      evaluationFrequency: 'PT5M'
+      windowSize: 'PT10M'
+      autoMitigate: true
+      skipQueryValidation: true // the tables do not exist before the first telemetry
+      criteria: {
+        allOf: [
+          {
+            query: a.query
+            timeAggregation: 'Count'
+            operator: 'GreaterThan'
+            threshold: 0
+            dimensions: [
+              {
+                name: 'about'
+                operator: 'Include'
+                values: ['*']
+              }
+            ]
+            failingPeriods: {
+              numberOfEvaluationPeriods: 1
+              minFailingPeriodsToAlert: 1
+            }
+          }
+        ]
+      }
+      actions: { actionGroups: logActions }
+    }
+  }
+]
