@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"runtime"
 	"syscall"
 	"testing"
@@ -28,18 +29,47 @@ func Available() error {
 
 // Main runs the tests of a package, for TestMain: os.Exit(netns.Main(m)). Without root it starts the test binary anew as
 // root of a user namespace of its own; where the kernel forbids that, the tests run as they are and [New] skips them.
-func Main(m *testing.M) int {
+func Main(m *testing.M) int { return again(unix.CLONE_NEWUSER|unix.CLONE_NEWNET, m.Run) }
+
+// Run is [Main] for programs: os.Exit(netns.Run(run)). The program stays in the network namespace that it was started in, so
+// what it serves on loopback can be reached from outside; run asks [Available] whether it can make others.
+func Run(run func() int) int { return again(unix.CLONE_NEWUSER, run) }
+
+// again runs f: here if namespaces can be made, else in this program started anew in the namespaces that flags name, else
+// here all the same. Signals that end programs are passed on, so that the inner one can clean up.
+func again(flags uintptr, f func() int) int {
 	if Available() == nil || inUserNamespace() {
-		return m.Run()
+		return f()
 	}
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, os.Interrupt, unix.SIGTERM, unix.SIGHUP)
+	defer signal.Stop(signals)
+	runtime.LockOSThread() // Pdeathsig is tied to this thread
+	defer runtime.UnlockOSThread()
 	cmd := exec.CommandContext(context.Background(), "/proc/self/exe", os.Args[1:]...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{
-		Cloneflags:  unix.CLONE_NEWUSER | unix.CLONE_NEWNET,
+		Cloneflags:  flags,
+		Pdeathsig:   syscall.SIGTERM,
 		UidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}},
 		GidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}},
 	}
-	err := cmd.Run()
+	if err := cmd.Start(); err != nil {
+		return f()
+	}
+	ended := make(chan struct{})
+	go func() {
+		for {
+			select {
+			case s := <-signals:
+				_ = cmd.Process.Signal(s) // fails only if it has ended
+			case <-ended:
+				return
+			}
+		}
+	}()
+	err := cmd.Wait()
+	close(ended)
 	var exit *exec.ExitError
 	switch {
 	case err == nil:
@@ -47,7 +77,7 @@ func Main(m *testing.M) int {
 	case errors.As(err, &exit):
 		return exit.ExitCode()
 	}
-	return m.Run()
+	return 1
 }
 
 // inUserNamespace reports whether user ids are mapped: outside any user namespace the map is the identity of all ids.

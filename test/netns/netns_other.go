@@ -13,6 +13,9 @@ func Available() error { return fmt.Errorf("%w: this is not linux", ErrUnavailab
 // Main runs the tests of a package.
 func Main(m *testing.M) int { return m.Run() }
 
+// Run runs a program.
+func Run(run func() int) int { return run() }
+
 // Create returns the error of [Available].
 func Create(string) (*NS, error) { return nil, Available() }
 

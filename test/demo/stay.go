@@ -1,0 +1,60 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/pointsman/pointsman/test/system"
+)
+
+// stay prints how to look around and goes on telling what happens until ctx is done.
+func (d *demo) stay(ctx context.Context) {
+	table, end, err := d.serveTable(ctx)
+	if err != nil {
+		d.out.note("the route table is not served: %v", err)
+		return
+	}
+	defer end()
+	d.out.title("Everything keeps running until Ctrl-C; what happens is shown below.")
+	show := func(what string, lines ...string) {
+		d.out.say("  %s", what)
+		for _, l := range lines {
+			d.out.say("      %s", d.out.paint(cyan, l))
+		}
+	}
+	show("what Pointsman knows, and the same for Prometheus", "curl -s "+d.sys.Host.URL()+"/api/status", "curl -s '"+d.sys.Host.URL()+"/api/status?format=prometheus'")
+	show("the route table", "curl -s "+table)
+	for _, n := range []struct {
+		name string
+		nva  nva
+	}{{nameA, d.a}, {nameB, d.b}} {
+		if lines := n.nva.explore(); lines != nil {
+			show(n.name+": its routes, take one away, bring it back, what its agent sees, and its death", lines...)
+		}
+	}
+	show("files: the agents' configurations and logs", "ls -R "+d.dir)
+	d.out.say("")
+	<-ctx.Done()
+}
+
+// serveTable serves the table as text for people, on loopback.
+func (d *demo) serveTable(ctx context.Context) (url string, end func(), err error) {
+	l, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", nil, fmt.Errorf("listen: %w", err)
+	}
+	server := &http.Server{ReadHeaderTimeout: 10 * time.Second, Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		raw, _, _ := d.sys.ARM.Table(system.TableID)
+		t, err := readTable(raw)
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+			return
+		}
+		t.print(w)
+	})}
+	go func() { _ = server.Serve(l) }()
+	return "http://" + l.Addr().String(), func() { _ = server.Close() }, nil
+}
