@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/pointsman/pointsman/functions/documents"
+	"github.com/pointsman/pointsman/shared/answer"
 	"github.com/pointsman/pointsman/shared/coalesce"
 	"github.com/pointsman/pointsman/shared/config"
 	"github.com/pointsman/pointsman/shared/plan"
@@ -45,22 +46,23 @@ func (x *run) view(ctx context.Context, table plan.Table) (view, error) {
 	if t, known := d.Config.Target(x.wake.Target); known && config.SameTable(t.RouteTable, x.target.RouteTable) {
 		x.target = t // the newest limits and members; another table is another run's work
 	}
-	rules := plan.Rules{
-		NamePrefix: d.Config.Policy.RouteNamePrefix, Owned: x.doc.Owns, Limit: x.target.Limit,
-		MaxRemovedShare: d.Config.Guards.MaxRemovedShare, MinRemoved: d.Config.Guards.MinRemoved,
-	}
+	rules := answer.Rules(d.Config, x.target, x.doc.Owns)
 	if x.full != nil {
 		rules.Limit = min(rules.Limit, len(table.Routes))
 	}
 	v := view{at: x.Now(), domain: d, target: x.target, docs: docs, revisions: revisions(docs), installed: rules.Installed(table), table: table, rules: rules}
 	v.selected = v.selectFrom(d, docs)
-	v.plan = plan.Diff(table, wants(v.selected.Choices), rules)
+	v.plan = plan.Diff(table, answer.Wants(v.selected.Choices), rules)
 	return v, nil
 }
 
 // selectFrom answers for the routes that were installed when the table was read.
 func (v view) selectFrom(d documents.Domain, docs map[string]*state.NVA) selection.Result {
-	return selection.Select(selection.Input{Domain: d.Config, Target: v.target, NVAs: docs, Installed: v.installed, Now: v.at})
+	return selection.Select(v.input(d, docs))
+}
+
+func (v view) input(d documents.Domain, docs map[string]*state.NVA) selection.Input {
+	return selection.Input{Domain: d.Config, Target: v.target, NVAs: docs, Installed: v.installed, Now: v.at}
 }
 
 // stands reports whether newer documents lead to the same answer.
@@ -71,7 +73,7 @@ func (v view) stands(d documents.Domain, docs map[string]*state.NVA) bool {
 	if t, known := d.Config.Target(v.target.Name); !known || !config.SameTable(t.RouteTable, v.target.RouteTable) {
 		return true // no longer this run's work
 	}
-	return slices.Equal(wants(v.selectFrom(d, docs).Choices), wants(v.selected.Choices))
+	return slices.Equal(answer.Wants(v.selectFrom(d, docs).Choices), answer.Wants(v.selected.Choices))
 }
 
 func revisions(docs map[string]*state.NVA) map[string]uint64 {
@@ -82,53 +84,14 @@ func revisions(docs map[string]*state.NVA) map[string]uint64 {
 	return out
 }
 
-func wants(choices []selection.Choice) []plan.Want {
-	out := make([]plan.Want, len(choices))
-	for i, c := range choices {
-		out[i] = plan.Want{Prefix: c.Prefix, NextHop: c.NextHop}
-	}
-	return out
-}
-
 // waits reports whether the plan is not yet worth a write, and notes when it will be.
 func (x *run) waits(v *view) bool {
-	policy := coalesce.Policy{Price: v.domain.Config.Policy.WritePrice, Cap: v.domain.Config.Policy.WriteCap}
 	var before coalesce.Account
 	if p := x.doc.Pending; p != nil {
 		before = coalesce.Account{Since: p.Since, At: p.At, Accrued: p.Accrued, Weight: p.Weight}
 	}
-	v.fireAt, v.account = policy.FireAt(before, v.change(), v.at)
-	return v.fireAt.Sub(v.at) > notWorthAWake
-}
-
-// notWorthAWake is a wait that another turn over the bus would take anyway.
-const notWorthAWake = 250 * time.Millisecond
-
-// change weighs the plan: a move away from a next hop that no live announcer of the prefix has is a move away from a dead one.
-func (v view) change() coalesce.Change {
-	c := coalesce.Change{Missing: len(v.plan.Added), Better: len(v.plan.Removed)}
-	for _, m := range v.plan.Changed {
-		if v.alive(m.Prefix, m.From) {
-			c.Better++
-		} else {
-			c.Dead++
-		}
-	}
-	return c
-}
-
-// alive reports whether the NVA behind hop is up, or at least not known to be down, and announces p.
-func (v view) alive(p netip.Prefix, hop netip.Addr) bool {
-	for _, nva := range v.domain.Config.NVAs {
-		doc := v.docs[nva.Name]
-		if doc == nil || nva.NextHop(p) != hop {
-			continue
-		}
-		_, announced := doc.Announces(p)
-		l := selection.LivenessOf(doc, v.domain.Config.Policy.Silence, v.selected.Frozen)
-		return announced && (l == selection.Up || l == selection.ControlLost)
-	}
-	return false
+	v.fireAt, v.account = answer.Price(v.domain.Config).FireAt(before, answer.Weigh(v.input(v.domain, v.docs), v.selected.Frozen, v.plan), v.at)
+	return v.fireAt.Sub(v.at) > coalesce.MinWait
 }
 
 // maxShown bounds each list in the target's document.

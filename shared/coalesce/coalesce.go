@@ -13,6 +13,9 @@ const (
 	WeightBetter  = 1 // a working route, but not the best one; also a route that is withdrawn everywhere
 )
 
+// MinWait is the shortest wait that is worth one: another turn over the bus takes about as long.
+const MinWait = 250 * time.Millisecond
+
 // Policy is the domain's price list.
 type Policy struct {
 	Price float64       // weighted prefix-seconds that are worth a write

@@ -5,8 +5,8 @@
 package journal
 
 import (
-	"bytes"
 	"encoding/json"
+	"strings"
 	"time"
 
 	"github.com/pointsman/pointsman/shared/event"
@@ -29,16 +29,15 @@ func Line(body []byte, enqueued time.Time) ([]byte, error) {
 			return nil, fault.New(fault.Bug, "encode event: %w", err)
 		}
 	}
-	var line bytes.Buffer
-	if err := json.Compact(&line, body); err != nil {
+	line, err := json.Marshal(json.RawMessage(body)) // on one line
+	if err != nil {
 		return nil, fault.New(fault.Poison, "event is not valid JSON: %w", err)
 	}
-	line.Truncate(line.Len() - 1)
-	if len(probe) > 0 && line.Len() > 1 {
-		line.WriteByte(',')
+	line = line[:len(line)-1]
+	if len(line) > 1 {
+		line = append(line, ',')
 	}
-	line.WriteString(`"` + Attribute + `":"` + enqueued.UTC().Format(time.RFC3339Nano) + `"}`)
-	return line.Bytes(), nil
+	return append(line, `"`+Attribute+`":"`+enqueued.UTC().Format(time.RFC3339Nano)+`"}`...), nil
 }
 
 // Entry is one line of a journal.
@@ -68,14 +67,15 @@ func Parse(line []byte) (Entry, error) {
 
 // enqueued returns the broker's time, zero where the line has none. Line puts it last: then the rest need not be read a second time.
 func enqueued(line []byte) (time.Time, error) {
-	if !bytes.Contains(line, []byte(`"`+Attribute+`"`)) {
+	text := string(line)
+	last := strings.LastIndex(text, `"`+Attribute+`"`)
+	if last < 0 {
 		return time.Time{}, nil
 	}
-	if i := bytes.LastIndex(line, []byte(`,"`+Attribute+`":"`)); i >= 0 {
-		value, closed := bytes.CutSuffix(bytes.TrimSpace(line[i+len(Attribute)+5:]), []byte(`"}`))
-		if at, err := time.Parse(time.RFC3339Nano, string(value)); closed && err == nil {
-			return at, nil
-		}
+	value, quoted := strings.CutPrefix(text[last:], `"`+Attribute+`":"`)
+	value, closed := strings.CutSuffix(strings.TrimSpace(value), `"}`)
+	if at, err := time.Parse(time.RFC3339Nano, value); quoted && closed && err == nil {
+		return at, nil
 	}
 	var outer struct {
 		At time.Time `json:"enqueuedtime"`

@@ -65,8 +65,8 @@ type Blocked struct {
 }
 
 // Managed reports whether a route is Pointsman's: its name says so AND the target's document does.
-func (r Rules) Managed(route Route) bool {
-	return len(route.Name) >= len(r.NamePrefix) && strings.EqualFold(route.Name[:len(r.NamePrefix)], r.NamePrefix) && r.Owned(route.Name)
+func (r Rules) Managed(x Route) bool {
+	return len(x.Name) >= len(r.NamePrefix) && strings.EqualFold(x.Name[:len(r.NamePrefix)], r.NamePrefix) && r.Owned(x.Name)
 }
 
 // Installed returns the next hops of the table's managed routes.
@@ -100,8 +100,7 @@ func Diff(t Table, want []Want, rules Rules) Plan {
 		}
 	}
 	slices.SortFunc(d.plan.Removed, byPrefix)
-	d.guardRemovals(len(t.Routes))
-	d.guardLimit(len(t.Routes))
+	d.guard(len(t.Routes))
 	d.edit()
 	d.plan.Routes = len(t.Routes) + len(d.plan.Added) - len(d.plan.Removed) - len(d.twins)
 	return d.plan
@@ -175,31 +174,54 @@ func Name(namePrefix string, p netip.Prefix) string {
 	return b.String()
 }
 
-// guardRemovals measures the removals against the managed routes as they will be if the removals are refused: with the
-// additions, where those fit. Against the present ones the next plan, which finds the additions in the table, would remove what
-// this one must not (invariant I5).
-func (d *differ) guardRemovals(routes int) {
-	removed, managed := len(d.plan.Removed), len(d.managed)
-	if added := len(d.plan.Added); routes+added-len(d.twins) <= d.rules.Limit {
-		managed += added
-	}
-	if removed < d.rules.MinRemoved || float64(removed) <= d.rules.MaxRemovedShare*float64(managed) {
-		return
-	}
-	d.plan.Removed = nil
-	d.plan.Refused = append(d.plan.Refused, Refusal{RemovalGuard, fmt.Sprintf(
-		"the plan would remove %d of %d managed routes, the guard allows %.0f%%: they stay; if the withdrawal is real, raise guards.maxRemoved in the domain file", removed, managed, d.rules.MaxRemovedShare*100)})
+// Sizes are what the guards go by, in routes.
+type Sizes struct {
+	Routes, Managed, Twins int // in the table as read; twins are managed routes that go whatever is wanted
+	Added, Removed         int // by the plan
 }
 
-func (d *differ) guardLimit(routes int) {
-	after := routes + len(d.plan.Added) - len(d.plan.Removed) - len(d.twins)
-	if len(d.plan.Added) == 0 || after <= d.rules.Limit {
-		return
+// after returns how many routes the table has with all additions, and with the removals if they are made.
+func (s Sizes) after(removed bool) int {
+	n := s.Routes + s.Added - s.Twins
+	if removed {
+		n -= s.Removed
 	}
-	d.plan.Refused = append(d.plan.Refused, Refusal{RouteLimit, fmt.Sprintf(
-		"the table would need %d routes and may hold %d: %d too many; none of the %d new routes is added; announce fewer or larger prefixes, split the target, or raise its limit if Azure allows more",
-		after, d.rules.Limit, after-d.rules.Limit, len(d.plan.Added))})
-	d.plan.Added = nil
+	return n
+}
+
+// managed returns the managed routes as they will be if the removals are refused: with the additions, where those fit. The removals are
+// measured against these; against the present ones the next plan, which finds the additions in the table, would remove what this one
+// must not (invariant I5).
+func (s Sizes) managed(limit int) int {
+	if s.after(false) <= limit {
+		return s.Managed + s.Added
+	}
+	return s.Managed
+}
+
+// Guard reports which parts of a plan are left out: removals that are more likely a mistake than news, and additions that the table
+// cannot hold.
+func (r Rules) Guard(s Sizes) (removals, additions bool) {
+	removals = s.Removed >= r.MinRemoved && float64(s.Removed) > r.MaxRemovedShare*float64(s.managed(r.Limit))
+	return removals, s.Added > 0 && s.after(!removals) > r.Limit
+}
+
+// guard leaves out what the rules refuse, and says so.
+func (d *differ) guard(routes int) {
+	size := Sizes{Routes: routes, Managed: len(d.managed), Twins: len(d.twins), Added: len(d.plan.Added), Removed: len(d.plan.Removed)}
+	removals, additions := d.rules.Guard(size)
+	if removals {
+		d.plan.Removed = nil
+		d.plan.Refused = append(d.plan.Refused, Refusal{RemovalGuard, fmt.Sprintf(
+			"the plan would remove %d of %d managed routes, the guard allows %.0f%%: they stay; if the withdrawal is real, raise guards.maxRemoved in the domain file", size.Removed, size.managed(d.rules.Limit), d.rules.MaxRemovedShare*100)})
+	}
+	if additions {
+		after := size.after(!removals)
+		d.plan.Refused = append(d.plan.Refused, Refusal{RouteLimit, fmt.Sprintf(
+			"the table would need %d routes and may hold %d: %d too many; none of the %d new routes is added; announce fewer or larger prefixes, split the target, or raise its limit if Azure allows more",
+			after, d.rules.Limit, after-d.rules.Limit, size.Added)})
+		d.plan.Added = nil
+	}
 }
 
 // edit turns the changes into what the adapter writes.

@@ -115,7 +115,7 @@ type Result struct {
 // Select answers which next hop every prefix of the target should have.
 func Select(in Input) Result {
 	s := selector{Input: in, result: Result{Frozen: Frozen(in.Domain, in.NVAs)}}
-	byPrefix := map[netip.Prefix][]candidate{}
+	byPrefix := map[netip.Prefix][]Candidate{}
 	for _, nva := range in.Domain.NVAs {
 		if doc := in.NVAs[nva.Name]; doc != nil && in.Target.Fed(nva.Name) {
 			s.announcements(nva, doc, byPrefix)
@@ -127,7 +127,9 @@ func Select(in Input) Result {
 	}
 	slices.SortFunc(prefixes, route.Compare)
 	for _, p := range prefixes {
-		s.choose(p, byPrefix[p])
+		c, look := Choose(Question{Prefix: p, Installed: s.Installed[p], Frozen: s.result.Frozen, Now: s.Now}, byPrefix[p])
+		s.result.Choices = append(s.result.Choices, c)
+		s.result.NextLook = Sooner(s.result.NextLook, look)
 	}
 	return s.result
 }
@@ -171,12 +173,20 @@ func LivenessOf(doc *state.NVA, silence config.Silence, frozen bool) Liveness {
 	}
 }
 
-// candidate is one NVA that announces the prefix in question.
-type candidate struct {
-	nva      config.NVA
-	metric   uint32
-	liveness Liveness
-	upAt     time.Time // when its hold-down ends
+// Candidate is one NVA that announces the prefix in question, and may.
+type Candidate struct {
+	NVA      config.NVA
+	Metric   uint32
+	Liveness Liveness
+	UpAt     time.Time // when its hold-down ends
+}
+
+// Question is what the choice for one prefix depends on beside its candidates.
+type Question struct {
+	Prefix    netip.Prefix
+	Installed netip.Addr // its next hop in the target; invalid: none of ours
+	Frozen    bool
+	Now       time.Time
 }
 
 type selector struct {
@@ -185,11 +195,11 @@ type selector struct {
 }
 
 // announcements adds what the NVA announces and may announce.
-func (s *selector) announcements(nva config.NVA, doc *state.NVA, byPrefix map[netip.Prefix][]candidate) {
-	c := candidate{nva: nva, liveness: LivenessOf(doc, s.Domain.Policy.Silence, s.result.Frozen), upAt: doc.Since.Add(s.Domain.Policy.HoldDown)}
+func (s *selector) announcements(nva config.NVA, doc *state.NVA, byPrefix map[netip.Prefix][]Candidate) {
+	c := Candidate{NVA: nva, Liveness: LivenessOf(doc, s.Domain.Policy.Silence, s.result.Frozen), UpAt: doc.Since.Add(s.Domain.Policy.HoldDown)}
 	var allowed []route.Entry
 	for _, e := range doc.RIB() {
-		if why := s.refuse(nva, e.Prefix); why != "" {
+		if why := Refuse(nva, e.Prefix); why != "" {
 			s.result.Refused = append(s.result.Refused, Refusal{nva.Name, e.Prefix, why})
 			continue
 		}
@@ -204,13 +214,13 @@ func (s *selector) announcements(nva config.NVA, doc *state.NVA, byPrefix map[ne
 		if !s.Target.Wants(e.Prefix) || over && s.Installed[e.Prefix] != nva.NextHop(e.Prefix) {
 			continue
 		}
-		c.metric = e.Attrs.Metric
+		c.Metric = e.Attrs.Metric
 		byPrefix[e.Prefix] = append(byPrefix[e.Prefix], c)
 	}
 }
 
-// refuse says why the NVA may not announce p, or "".
-func (s *selector) refuse(nva config.NVA, p netip.Prefix) string {
+// Refuse says why the NVA may not announce p, or "".
+func Refuse(nva config.NVA, p netip.Prefix) string {
 	if why := route.Forbidden(p); why != "" {
 		return "Azure does not route it (" + why + ")"
 	}
@@ -223,54 +233,53 @@ func (s *selector) refuse(nva config.NVA, p netip.Prefix) string {
 	return ""
 }
 
-// choose picks one of the candidates, of which there is at least one.
-func (s *selector) choose(p netip.Prefix, list []candidate) {
-	slices.SortFunc(list, func(a, b candidate) int {
-		return cmp.Or(cmp.Compare(b.nva.Preference, a.nva.Preference), cmp.Compare(a.metric, b.metric), cmp.Compare(a.nva.Name, b.nva.Name))
+// Choose picks one of the candidates, of which there is at least one, and puts them in the order in which they are preferred. nextLook is when
+// the answer may change without news; zero: never.
+func Choose(q Question, list []Candidate) (choice Choice, nextLook time.Time) {
+	slices.SortFunc(list, func(a, b Candidate) int {
+		return cmp.Or(cmp.Compare(b.NVA.Preference, a.NVA.Preference), cmp.Compare(a.Metric, b.Metric), cmp.Compare(a.NVA.Name, b.NVA.Name))
 	})
-	installed := func(c candidate) bool { return s.Installed[p] == c.nva.NextHop(p) }
-	waits := func(c candidate) bool { return s.Now.Before(c.upAt) }
-	pick := func(c candidate, why Reason) {
-		s.result.Choices = append(s.result.Choices, Choice{p, c.nva.Name, c.nva.NextHop(p), why})
+	installed := func(c Candidate) bool { return q.Installed == c.NVA.NextHop(q.Prefix) }
+	waits := func(c Candidate) bool { return q.Now.Before(c.UpAt) }
+	pick := func(c Candidate, why Reason) Choice {
+		return Choice{q.Prefix, c.NVA.Name, c.NVA.NextHop(q.Prefix), why}
 	}
 	for i, c := range list {
 		switch {
-		case c.liveness == Up && (!waits(c) || installed(c)):
+		case c.Liveness == Up && (!waits(c) || installed(c)):
 			why := Best
-			if i > 0 && slices.ContainsFunc(list[:i], func(better candidate) bool { return better.liveness == Up }) {
+			if i > 0 && slices.ContainsFunc(list[:i], func(better Candidate) bool { return better.Liveness == Up }) {
 				why = Kept
 			}
-			pick(c, why)
-			return
-		case c.liveness == ControlLost && installed(c):
-			pick(c, Kept)
-			return
-		case c.liveness == Up:
-			s.lookAt(c.upAt)
+			return pick(c, why), nextLook
+		case c.Liveness == ControlLost && installed(c):
+			return pick(c, Kept), nextLook
+		case c.Liveness == Up:
+			nextLook = Sooner(nextLook, c.UpAt)
 		}
 	}
 	// Nobody is both up and trusted: the least doubtful one.
 	for _, doubt := range []struct {
 		why Reason
-		is  func(candidate) bool
+		is  func(Candidate) bool
 	}{
-		{Returning, func(c candidate) bool { return c.liveness == Up }},
+		{Returning, func(c Candidate) bool { return c.Liveness == Up }},
 		// Not frozen, so the installed one, if there is one, asked to carry nothing: even a silent one is better.
-		{LastHolder, func(c candidate) bool { return c.liveness == ControlLost && !s.result.Frozen }},
+		{LastHolder, func(c Candidate) bool { return c.Liveness == ControlLost && !q.Frozen }},
 		{LastHolder, installed},
-		{LastHolder, func(c candidate) bool { return c.liveness == ControlLost }},
-		{LastHolder, func(candidate) bool { return true }},
+		{LastHolder, func(c Candidate) bool { return c.Liveness == ControlLost }},
 	} {
 		if i := slices.IndexFunc(list, doubt.is); i >= 0 {
-			pick(list[i], doubt.why)
-			return
+			return pick(list[i], doubt.why), nextLook
 		}
 	}
+	return pick(list[0], LastHolder), nextLook
 }
 
-// lookAt notes that the answer may change at t.
-func (s *selector) lookAt(t time.Time) {
-	if s.result.NextLook.IsZero() || t.Before(s.result.NextLook) {
-		s.result.NextLook = t
+// Sooner returns the earlier of two times, where zero means never.
+func Sooner(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
 	}
+	return a
 }
