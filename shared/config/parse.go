@@ -1,9 +1,11 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -71,11 +73,7 @@ func guards(n located.Node) Guards {
 func nvas(n located.Node) []NVA {
 	var out []NVA
 	names, hops := map[string]bool{}, map[netip.Addr]string{}
-	items := n.List()
-	if n.Present() && len(items) == 0 {
-		n.Reportf("the list is empty: want at least one NVA")
-	}
-	for _, item := range items {
+	for _, item := range items(n, "at least one NVA") {
 		m := item.Map("name", "nextHops", "preference", "allow", "maxPrefixes")
 		v := NVA{
 			Preference:  located.Or(m.Get("preference"), DefaultPreference, "a number from 0 to 1000000, higher wins", located.Int(0, 1000000)),
@@ -83,9 +81,9 @@ func nvas(n located.Node) []NVA {
 			NextHops:    nextHops(m.Need("nextHops", "a list of addresses, one per family"), hops),
 			Allow:       matches(m.Need("allow", "a list of the prefixes that it may announce, such as 10.0.0.0/8 le 24")),
 		}
-		v.Name, _ = uniqueName(m.Need("name", wantName), names)
+		v.Name = uniqueName(m.Need("name", wantName), names)
 		for _, a := range v.NextHops {
-			hops[a] = v.Name
+			hops[a] = cmp.Or(v.Name, "an NVA above")
 		}
 		out = append(out, v)
 	}
@@ -95,11 +93,7 @@ func nvas(n located.Node) []NVA {
 func nextHops(n located.Node, taken map[netip.Addr]string) []netip.Addr {
 	var out []netip.Addr
 	family := map[int]bool{}
-	items := n.List()
-	if n.Present() && len(items) == 0 {
-		n.Reportf("the list is empty: want the NVA's address in the VNet")
-	}
-	for _, item := range items {
+	for _, item := range items(n, "the NVA's address in the VNet") {
 		a, ok := located.Value(item, "the NVA's address in the VNet, such as 10.0.0.4", parseNextHop)
 		switch owner, used := taken[a]; {
 		case !ok:
@@ -118,18 +112,14 @@ func nextHops(n located.Node, taken map[netip.Addr]string) []netip.Addr {
 func targets(n located.Node, d *Domain) []Target {
 	var out []Target
 	names := map[string]bool{}
-	items := n.List()
-	if n.Present() && len(items) == 0 {
-		n.Reportf("the list is empty: want at least one target")
-	}
-	for _, item := range items {
+	for _, item := range items(n, "at least one target") {
 		m := item.Map("name", "routeTable", "nvas", "prefixes", "limit")
 		t := Target{
 			NVAs:     members(m.Get("nvas"), d),
 			Prefixes: matches(m.Get("prefixes")),
 			Limit:    located.Or(m.Get("limit"), DefaultLimit, "a number of routes from 1 to 100000", located.Int(1, 100000)),
 		}
-		t.Name, _ = uniqueName(m.Need("name", wantName), names)
+		t.Name = uniqueName(m.Need("name", wantName), names)
 		table := m.Need("routeTable", wantTable)
 		t.RouteTable, _ = located.Value(table, wantTable, parseTableID)
 		for _, other := range out {
@@ -151,20 +141,36 @@ func members(n located.Node, d *Domain) []string {
 		}
 		return out
 	}
-	for _, item := range n.List() {
+	for _, item := range items(n, "at least one NVA, or no nvas at all for every NVA of the domain") {
 		s, ok := item.Text("the name of an NVA of this file")
-		if _, known := d.NVA(s); ok && !known {
+		_, known := d.NVA(s)
+		switch {
+		case !ok:
+		case !known:
 			item.Reportf("%q is not an NVA of this file", s)
-			continue
+		case slices.Contains(out, s):
+			item.Reportf("the name %s stands twice", s)
+		default:
+			out = append(out, s)
 		}
-		out = append(out, s)
 	}
 	return out
 }
 
+// items reads a list that must not be empty where it is given: an empty list would be read as "none" by one person and as
+// "no restriction" by the next.
+func items(n located.Node, want string) []located.Node {
+	before := len(n.Problems())
+	list := n.List()
+	if n.Present() && len(list) == 0 && len(n.Problems()) == before {
+		n.Reportf("the list is empty: want %s", want)
+	}
+	return list
+}
+
 func matches(n located.Node) []route.Match {
 	var out []route.Match
-	for _, item := range n.List() {
+	for _, item := range items(n, "at least one prefix list line such as 10.0.0.0/8 le 24") {
 		if m, ok := located.Value(item, "a prefix list line such as 10.0.0.0/8 le 24", route.ParseMatch); ok {
 			out = append(out, m)
 		}
@@ -186,14 +192,13 @@ func name(n located.Node) (string, bool) {
 	})
 }
 
-func uniqueName(n located.Node, taken map[string]bool) (string, bool) {
+func uniqueName(n located.Node, taken map[string]bool) string {
 	s, ok := name(n)
 	if ok && taken[s] {
 		n.Reportf("the name %s stands twice", s)
-		return s, false
 	}
 	taken[s] = true
-	return s, ok
+	return s
 }
 
 func parseSilence(s string) (Silence, error) {
@@ -208,7 +213,7 @@ func parseSilence(s string) (Silence, error) {
 
 func parseShare(s string) (float64, error) {
 	v, err := strconv.ParseFloat(strings.TrimSuffix(s, "%"), 64)
-	if err != nil || !strings.HasSuffix(s, "%") || v < 0 || v > 100 {
+	if err != nil || !strings.HasSuffix(s, "%") || !(v >= 0 && v <= 100) { // NaN is neither
 		return 0, fmt.Errorf("found %q", s)
 	}
 	return v / 100, nil
@@ -217,7 +222,7 @@ func parseShare(s string) (float64, error) {
 func number(low, high float64) func(string) (float64, error) {
 	return func(s string) (float64, error) {
 		v, err := strconv.ParseFloat(s, 64)
-		if err != nil || v < low || v > high {
+		if err != nil || !(v >= low && v <= high) { // NaN is neither
 			return 0, fmt.Errorf("found %q", s)
 		}
 		return v, nil
@@ -227,13 +232,14 @@ func number(low, high float64) func(string) (float64, error) {
 // parseNextHop refuses what Azure cannot send a packet to.
 func parseNextHop(s string) (netip.Addr, error) {
 	a, err := netip.ParseAddr(s)
-	switch {
-	case err != nil:
+	if err != nil {
 		return netip.Addr{}, fmt.Errorf("found %q", s)
-	case a.Zone() != "" || a.IsUnspecified() || a.IsLoopback() || a.IsMulticast() || a.IsLinkLocalUnicast():
+	}
+	a = a.Unmap()
+	if a.Zone() != "" || a.IsUnspecified() || route.Forbidden(netip.PrefixFrom(a, a.BitLen())) != "" {
 		return netip.Addr{}, fmt.Errorf("%s cannot be a next hop", s)
 	}
-	return a.Unmap(), nil
+	return a, nil
 }
 
 // parseRouteNamePrefix keeps the whole name, prefix and address, within Azure's 80 characters.
@@ -252,7 +258,7 @@ func parseRouteNamePrefix(s string) (string, error) {
 
 func parseTableID(s string) (string, error) {
 	parts := strings.Split(s, "/")
-	if len(parts) != 9 {
+	if len(parts) != 9 || parts[0] != "" {
 		return "", fmt.Errorf("found %q", s)
 	}
 	for i, want := range []string{"", "subscriptions", "", "resourceGroups", "", "providers", "Microsoft.Network", "routeTables", ""} {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/goccy/go-yaml/ast"
+	"github.com/goccy/go-yaml/lexer"
 	"github.com/goccy/go-yaml/parser"
 	"github.com/goccy/go-yaml/token"
 )
@@ -63,28 +64,76 @@ type Node struct {
 	field  string
 }
 
+// MaxSize is the longest file that Parse reads, in bytes: room for a domain of more than 1,000 NVAs and targets.
+const MaxSize = 1 << 20
+
+// maxDepth bounds nesting: the parser is recursive, and slower than linear in the depth.
+const maxDepth = 32
+
 // Parse reads one YAML document. Problems of the syntax come back at once; those of the content through Problems at the end.
 func Parse(file string, text []byte) (Node, Problems) {
-	r := &report{file: file}
-	f, err := parser.ParseBytes(text, 0)
+	if len(text) > MaxSize {
+		return Node{}, Problems{{File: file, Text: fmt.Sprintf("the file has %d bytes: want at most %d", len(text), MaxSize)}}
+	}
+	tokens := lexer.Tokenize(string(text))
+	if deep := tooDeep(tokens); deep != nil {
+		return Node{}, Problems{{File: file, Line: deep.Line, Column: deep.Column, Text: fmt.Sprintf("nested too deeply here: want at most %d levels", maxDepth)}}
+	}
+	f, err := parser.Parse(tokens, 0)
 	if err != nil {
 		return Node{}, Problems{syntaxProblem(file, err)}
 	}
-	var docs []ast.Node
-	for _, d := range f.Docs {
-		if d.Body != nil && d.Body.Type() != ast.CommentType {
-			docs = append(docs, d.Body)
-		}
-	}
-	switch len(docs) {
-	case 0:
+	docs, directive := documents(f)
+	switch {
+	case directive != nil:
+		return Node{}, Problems{{File: file, Line: directive.Line, Column: directive.Column, Text: "a YAML directive: leave the line out"}}
+	case len(docs) == 0 || len(docs) == 1 && docs[0].Type() == ast.NullType:
 		return Node{}, Problems{{File: file, Text: "the file is empty"}}
-	case 1:
-		return Node{report: r, node: docs[0], at: position(docs[0])}, nil
-	default:
+	case len(docs) > 1:
 		at := position(docs[1])
 		return Node{}, Problems{{File: file, Line: at.Line, Column: at.Column, Text: "a second document begins here: want one per file"}}
 	}
+	return Node{report: &report{file: file}, node: docs[0], at: position(docs[0])}, nil
+}
+
+// documents returns the documents that say something, and where a directive stands.
+func documents(f *ast.File) (docs []ast.Node, directive *token.Position) {
+	for _, d := range f.Docs {
+		switch {
+		case d.Body == nil || d.Body.Type() == ast.CommentType:
+		case d.Body.Type() == ast.DirectiveType:
+			at := position(d.Body)
+			directive = &at
+		default:
+			docs = append(docs, d.Body)
+		}
+	}
+	return docs, directive
+}
+
+// tooDeep returns where nesting passes maxDepth: brackets within brackets, or a chain of marks ("- - - x") on one line.
+// Nesting by indentation costs a line per level and is bounded by MaxSize.
+func tooDeep(tokens token.Tokens) *token.Position {
+	brackets, marks, line := 0, 0, 0
+	for _, t := range tokens {
+		if t.Position.Line != line {
+			marks, line = 0, t.Position.Line
+		}
+		switch t.Type { //nolint:exhaustive // every other token opens nothing
+		case token.SequenceStartType, token.MappingStartType:
+			brackets++
+		case token.SequenceEndType, token.MappingEndType:
+			brackets--
+		case token.SequenceEntryType, token.MappingKeyType, token.TagType, token.AnchorType:
+			marks++
+		default:
+			marks = 0
+		}
+		if brackets > maxDepth || marks > maxDepth {
+			return t.Position
+		}
+	}
+	return nil
 }
 
 // syntaxProblem takes the position out of the parser's error, which prints as "[line:column] message".
@@ -92,7 +141,7 @@ func syntaxProblem(file string, err error) Problem {
 	text, _, _ := strings.Cut(err.Error(), "\n")
 	p := Problem{File: file, Text: text}
 	if rest, ok := strings.CutPrefix(text, "["); ok {
-		if pos, message, ok := strings.Cut(rest, "] "); ok {
+		if pos, message, closed := strings.Cut(rest, "] "); closed {
 			line, column, _ := strings.Cut(pos, ":")
 			p.Line, _ = strconv.Atoi(line)
 			p.Column, _ = strconv.Atoi(column)
@@ -147,7 +196,7 @@ func (n Node) Field() string { return n.field }
 
 // Map is a mapping whose keys are all known.
 type Map struct {
-	self   Node
+	self   Node // without a node where the file has no mapping here: what is missing in it was said already
 	values map[string]Node
 }
 
@@ -165,6 +214,7 @@ func (n Node) Map(keys ...string) Map {
 		pairs = []*ast.MappingValueNode{v}
 	default:
 		n.Reportf("found %s, want a mapping with %s", describe(n.node), strings.Join(keys, ", "))
+		m.self.node = nil
 		return m
 	}
 	for _, pair := range pairs {
@@ -208,7 +258,7 @@ func (m Map) Need(key, want string) Node {
 	return n
 }
 
-// List returns the elements of a sequence; a missing value has none.
+// List returns the elements of a sequence; a missing value has none. An element without a value is a problem and left out.
 func (n Node) List() []Node {
 	if !n.Present() {
 		return nil
@@ -218,9 +268,14 @@ func (n Node) List() []Node {
 		n.Reportf("found %s, want a list", describe(n.node))
 		return nil
 	}
-	out := make([]Node, len(seq.Values))
+	out := make([]Node, 0, len(seq.Values))
 	for i, v := range seq.Values {
-		out[i] = Node{report: n.report, node: v, at: position(v), field: n.field + "[" + strconv.Itoa(i) + "]"}
+		item := Node{report: n.report, node: v, at: position(v), field: n.field + "[" + strconv.Itoa(i) + "]"}
+		if !item.Present() {
+			item.Reportf("the element is empty")
+			continue
+		}
+		out = append(out, item)
 	}
 	return out
 }
@@ -317,13 +372,19 @@ func join(path, key string) string {
 }
 
 func describe(n ast.Node) string {
-	switch n.Type() {
+	switch n.Type() { //nolint:exhaustive // the rest are scalars
 	case ast.MappingType, ast.MappingValueType:
 		return "a mapping"
 	case ast.SequenceType:
 		return "a list"
 	case ast.NullType:
 		return "nothing"
+	case ast.AnchorType:
+		return "an anchor (anchors are not read: write the value where it is needed)"
+	case ast.AliasType:
+		return "an alias (aliases are not read: write the value where it is needed)"
+	case ast.TagType:
+		return "a tag (tags are not read: leave it out)"
 	default:
 		return strconv.Quote(n.GetToken().Value)
 	}

@@ -1,0 +1,288 @@
+package config_test
+
+import (
+	"flag"
+	"net/netip"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/rogpeppe/go-internal/txtar"
+
+	"github.com/pointsman/pointsman/shared/config"
+	"github.com/pointsman/pointsman/shared/located"
+	"github.com/pointsman/pointsman/shared/route"
+)
+
+var update = flag.Bool("update", false, "rewrite the golden problems")
+
+const referenceFile = "../../docs/reference-domain.yaml"
+
+func values() cmp.Options {
+	return cmp.Options{
+		cmp.Comparer(func(a, b netip.Prefix) bool { return a == b }),
+		cmp.Comparer(func(a, b netip.Addr) bool { return a == b }),
+	}
+}
+
+// TestProblems compares all that is said of every bad file with what is written beside it.
+func TestProblems(t *testing.T) {
+	const file = "testdata/bad.txtar"
+	archive, err := txtar.ParseFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := 0; i+1 < len(archive.Files); i += 2 {
+		bad, want := archive.Files[i], &archive.Files[i+1]
+		name, ok := strings.CutSuffix(bad.Name, ".yaml")
+		if !ok || want.Name != name+".problems" {
+			t.Fatalf("%s is followed by %s", bad.Name, want.Name)
+		}
+		domain, problems := config.Parse(bad.Name, bad.Data)
+		if domain != nil || len(problems) == 0 {
+			t.Errorf("%s: accepted as %+v, with %d problems", bad.Name, domain, len(problems))
+			continue
+		}
+		got := problems.Error() + "\n"
+		if *update {
+			want.Data = []byte(got)
+		}
+		if diff := cmp.Diff(string(want.Data), got); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", bad.Name, diff)
+		}
+	}
+	if *update {
+		if err = os.WriteFile(file, txtar.Format(archive), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+const table = "/subscriptions/00000000-0000-0000-0000-000000000000/resourceGroups/hub/providers/Microsoft.Network/routeTables/"
+
+// minimal is the shortest file that is right.
+const minimal = `
+domain: hub
+policy: {silence: hold}
+nvas:
+  - {name: nva-a, nextHops: [10.0.0.4], allow: [10.0.0.0/8 le 24]}
+targets:
+  - {name: spokes, routeTable: ` + table + `spokes}
+`
+
+func parse(t *testing.T, file, text string) *config.Domain {
+	t.Helper()
+	d, problems := config.Parse(file, []byte(text))
+	if len(problems) > 0 {
+		t.Fatal(problems)
+	}
+	return d
+}
+
+func match(t *testing.T, s string) route.Match {
+	t.Helper()
+	m, err := route.ParseMatch(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+func TestDefaults(t *testing.T) {
+	want := &config.Domain{
+		Name: "hub",
+		Policy: config.Policy{
+			Silence: config.SilenceHold, HoldDown: 30 * time.Second, RouteNamePrefix: "pointsman-", WritePrice: 5, WriteCap: 30 * time.Second,
+		},
+		Guards:  config.Guards{MaxRemovedShare: 0.5, MinRemoved: 10},
+		NVAs:    []config.NVA{{Name: "nva-a", NextHops: []netip.Addr{netip.MustParseAddr("10.0.0.4")}, Preference: 100, MaxPrefixes: 1000, Allow: []route.Match{match(t, "10.0.0.0/8 le 24")}}},
+		Targets: []config.Target{{Name: "spokes", RouteTable: table + "spokes", NVAs: []string{"nva-a"}, Limit: 1000}},
+	}
+	if diff := cmp.Diff(want, parse(t, "minimal.yaml", minimal), values()); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestEveryFieldIsRead(t *testing.T) {
+	got := parse(t, "full.yaml", `
+domain: branch-7
+policy:
+  silence: down
+  holdDown: 0s
+  routeNamePrefix: P.m_-
+  writePrice: 0
+  writeCap: 10m
+guards:
+  maxRemoved: 12.5%
+  minRemoved: 100_000
+nvas:
+  - name: nva-a
+    nextHops: [fd00::4, 10.0.0.4]
+    preference: 0
+    allow: [0.0.0.0/0, "::/0 le 64"]
+    maxPrefixes: 1
+  - name: "2"
+    nextHops: ["::ffff:10.0.0.5"]
+    allow: [10.0.0.0/8]
+targets:
+  - name: t
+    routeTable: `+strings.ToUpper(table)+`T
+    nvas: ["2"]
+    prefixes: [10.0.0.0/8 ge 16]
+    limit: 400
+`)
+	want := &config.Domain{
+		Name:   "branch-7",
+		Policy: config.Policy{Silence: config.SilenceDown, RouteNamePrefix: "P.m_-", WriteCap: 10 * time.Minute},
+		Guards: config.Guards{MaxRemovedShare: 0.125, MinRemoved: 100000},
+		NVAs: []config.NVA{
+			{
+				Name: "nva-a", NextHops: []netip.Addr{netip.MustParseAddr("fd00::4"), netip.MustParseAddr("10.0.0.4")}, MaxPrefixes: 1,
+				Allow: []route.Match{match(t, "0.0.0.0/0"), match(t, "::/0 le 64")},
+			},
+			{Name: "2", NextHops: []netip.Addr{netip.MustParseAddr("10.0.0.5")}, Preference: 100, MaxPrefixes: 1000, Allow: []route.Match{match(t, "10.0.0.0/8")}},
+		},
+		Targets: []config.Target{{Name: "t", RouteTable: strings.ToUpper(table) + "T", NVAs: []string{"2"}, Prefixes: []route.Match{match(t, "10.0.0.0/8 ge 16")}, Limit: 400}},
+	}
+	if diff := cmp.Diff(want, got, values()); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// TestReference keeps the reference file honest: it is valid, what it shows as defaults are the defaults, and every key that the
+// code knows is in it.
+func TestReference(t *testing.T) {
+	text, err := os.ReadFile(referenceFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	full := parse(t, referenceFile, string(text))
+	var bare strings.Builder
+	for line := range strings.Lines(string(text)) {
+		if !strings.Contains(line, "# default") {
+			bare.WriteString(line)
+		}
+	}
+	if bare.Len() == len(text) {
+		t.Fatal("no line of the reference is marked as a default")
+	}
+	short := strings.NewReplacer("guards:\n", "").Replace(bare.String())
+	if diff := cmp.Diff(parse(t, "without-defaults.yaml", short), full, values()); diff != "" {
+		t.Errorf("leaving the defaults out changes the meaning (-defaults +reference):\n%s", diff)
+	}
+	for _, key := range append(strings.Split(knownKeys(t), ", "), "guards") {
+		if !strings.Contains("\n"+string(text), key+":") {
+			t.Errorf("the reference does not show %s", key)
+		}
+	}
+}
+
+// knownKeys asks the parser for its keys: it lists them where it finds an unknown one.
+func knownKeys(t *testing.T) string {
+	t.Helper()
+	_, problems := config.Parse("keys.yaml", []byte("x: 1\npolicy: {x: 1}\nguards: {x: 1}\nnvas: [{x: 1}]\ntargets: [{x: 1}]\n"))
+	var keys []string
+	for _, p := range problems {
+		if _, list, ok := strings.Cut(p.Text, "known here: "); ok {
+			keys = append(keys, list)
+		}
+	}
+	if len(keys) != 5 {
+		t.Fatalf("the parser lists the keys of %d mappings, want 5", len(keys))
+	}
+	return strings.Join(keys, ", ")
+}
+
+func TestDomain(t *testing.T) {
+	d := parse(t, "minimal.yaml", minimal)
+	v, ok := d.NVA("nva-a")
+	if _, none := d.NVA("nva-b"); !ok || none || v.Name != "nva-a" {
+		t.Error("NVA finds the wrong one")
+	}
+	if _, ok = d.Target("spokes"); !ok {
+		t.Error("Target does not find spokes")
+	}
+	if _, ok = d.Target("nva-a"); ok {
+		t.Error("Target finds what is not there")
+	}
+	if got := d.FedBy("nva-a"); len(got) != 1 || got[0].Name != "spokes" || len(d.FedBy("nva-b")) != 0 {
+		t.Errorf("FedBy: %v", got)
+	}
+	if got := v.NextHop(netip.MustParsePrefix("10.1.0.0/16")).String(); got != "10.0.0.4" {
+		t.Errorf("next hop %s", got)
+	}
+	if v.NextHop(netip.MustParsePrefix("fd00::/8")).IsValid() {
+		t.Error("an IPv6 next hop out of nowhere")
+	}
+}
+
+func TestSameTable(t *testing.T) {
+	if !config.SameTable(table+"Spokes", strings.ToUpper(table)+"sPOKES/") || config.SameTable(table+"a", table+"b") {
+		t.Error("ARM compares ids without case")
+	}
+}
+
+func TestSilenceNames(t *testing.T) {
+	if config.SilenceDown.String() != "down" || config.SilenceHold.String() != "hold" {
+		t.Errorf("%s, %s", config.SilenceDown, config.SilenceHold)
+	}
+}
+
+// FuzzParse: nothing panics, a file is accepted or has problems, every problem has its place inside the file.
+func FuzzParse(f *testing.F) {
+	f.Add([]byte(minimal))
+	if reference, err := os.ReadFile(referenceFile); err == nil {
+		f.Add(reference)
+	}
+	archive, err := txtar.ParseFile("testdata/bad.txtar")
+	if err != nil {
+		f.Fatal(err)
+	}
+	for _, x := range archive.Files {
+		if strings.HasSuffix(x.Name, ".yaml") {
+			f.Add(x.Data)
+		}
+	}
+	f.Fuzz(func(t *testing.T, text []byte) {
+		d, problems := config.Parse("f.yaml", text)
+		if (d == nil) == (len(problems) == 0) {
+			t.Fatalf("domain %v with problems %v", d, problems)
+		}
+		checkPlaces(t, problems, strings.Count(string(text), "\n")+strings.Count(string(text), "\r")+1)
+		if d != nil {
+			checkSane(t, d)
+		}
+	})
+}
+
+func checkPlaces(t *testing.T, problems located.Problems, lines int) {
+	t.Helper()
+	for _, p := range problems {
+		if p.Line < 0 || p.Line > lines+1 || p.Column < 0 || p.Text == "" || p.File != "f.yaml" {
+			t.Fatalf("a problem without a place: %+v", p)
+		}
+	}
+}
+
+// checkSane holds for every domain that is accepted.
+func checkSane(t *testing.T, d *config.Domain) {
+	t.Helper()
+	if d.Name == "" || len(d.NVAs) == 0 || len(d.Targets) == 0 || d.Policy.Silence == 0 {
+		t.Fatalf("accepted without something that is needed: %+v", d)
+	}
+	for _, v := range d.NVAs {
+		if v.Name == "" || len(v.NextHops) == 0 || len(v.Allow) == 0 || v.MaxPrefixes < 1 {
+			t.Fatalf("accepted: %+v", v)
+		}
+	}
+	for _, x := range d.Targets {
+		if x.Name == "" || x.RouteTable == "" || len(x.NVAs) == 0 || x.Limit < 1 {
+			t.Fatalf("accepted: %+v", x)
+		}
+	}
+	if p := d.Policy; !(p.WritePrice >= 0) || p.HoldDown < 0 || !(d.Guards.MaxRemovedShare >= 0 && d.Guards.MaxRemovedShare <= 1) {
+		t.Fatalf("accepted: %+v %+v", d.Policy, d.Guards)
+	}
+}
