@@ -218,12 +218,24 @@ func TestSchemaHasTheBoundsOfTheCode(t *testing.T) {
 func TestSchemaAndDecodeAgree(t *testing.T) {
 	root := eventSchema(t)
 	for _, change := range [][2]string{
-		{`"specversion":"1.0"`, `"specversion":"0.3"`}, {`delta.v1`, `delta.v9`},
-		{`"domain":"hub"`, `"domain":"-"`}, {`"domain":"hub",`, ``}, {`"nva":"nva-a"`, `"nva":"` + strings.Repeat("a", 41) + `"`},
-		{`"epoch":1780000000000`, `"epoch":0`}, {`"epoch":1780000000000,`, ``}, {`"epoch":1780000000000`, `"epoch":18446744073709551616`},
-		{`"boot":"`, `"boot":"` + strings.Repeat("x", 64)}, {`"boot":"`, `"boot":"<`}, {`0123456789abcdef`, `0123`},
-		{`"metric":20`, `"metric":4294967296`}, {`"metric":20`, `"metric":0.5`}, {`"origin":"bgp"`, `"origin":"é"`}, {`10.3.0.0/16`, `10.3.0.0`},
-		{`"beat":7`, `"beat":-1`}, {`"beat":7`, `"beat":7,"restartSeconds":86400.5`}, {`"beat":7`, `"beat":7,"reason":"` + strings.Repeat("x", 1025) + `"`},
+		{`"specversion":"1.0"`, `"specversion":"0.3"`},
+		{`delta.v1`, `delta.v9`},
+		{`"domain":"hub"`, `"domain":"-"`},
+		{`"domain":"hub",`, ``},
+		{`"nva":"nva-a"`, `"nva":"` + strings.Repeat("a", 41) + `"`},
+		{`"epoch":1780000000000`, `"epoch":0`},
+		{`"epoch":1780000000000,`, ``},
+		{`"epoch":1780000000000`, `"epoch":18446744073709551616`},
+		{`"boot":"`, `"boot":"` + strings.Repeat("x", 64)},
+		{`"boot":"`, `"boot":"<`},
+		{`0123456789abcdef`, `0123`},
+		{`"metric":20`, `"metric":4294967296`},
+		{`"metric":20`, `"metric":0.5`},
+		{`"origin":"bgp"`, `"origin":"é"`},
+		{`10.3.0.0/16`, `10.3.0.0`},
+		{`"beat":7`, `"beat":-1`},
+		{`"beat":7`, `"beat":7,"restartSeconds":86400.5`},
+		{`"beat":7`, `"beat":7,"reason":"` + strings.Repeat("x", 1025) + `"`},
 	} {
 		body := strings.Replace(goodDelta(t), change[0], change[1], 1)
 		_, decoded := event.Decode([]byte(body))

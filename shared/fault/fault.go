@@ -87,8 +87,7 @@ func (e *Error) WithAdvice(format string, args ...any) *Error {
 
 // KindOf returns the kind of err: Transient where it has none. It must not be called with nil.
 func KindOf(err error) Kind {
-	var e *Error
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[*Error](err); ok {
 		return e.Kind
 	}
 	return Transient
@@ -99,8 +98,7 @@ func Is(err error, kind Kind) bool { return err != nil && KindOf(err) == kind }
 
 // Code returns the service's code that err carries, or "".
 func Code(err error) string {
-	var e *Error
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[*Error](err); ok {
 		return e.Code
 	}
 	return ""
@@ -108,8 +106,7 @@ func Code(err error) string {
 
 // RetryAfter returns how long err asks to wait; zero when it does not say.
 func RetryAfter(err error) time.Duration {
-	var e *Error
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[*Error](err); ok {
 		return e.RetryAfter
 	}
 	return 0

@@ -90,12 +90,12 @@ func TestMatch(t *testing.T) {
 			t.Errorf("%s: %v", tt.match, err)
 			continue
 		}
-		for _, s := range strings.Fields(tt.yes) {
+		for s := range strings.FieldsSeq(tt.yes) {
 			if !m.Matches(netip.MustParsePrefix(s)) {
 				t.Errorf("%s does not match %s", tt.match, s)
 			}
 		}
-		for _, s := range strings.Fields(tt.no) {
+		for s := range strings.FieldsSeq(tt.no) {
 			if m.Matches(netip.MustParsePrefix(s)) {
 				t.Errorf("%s matches %s", tt.match, s)
 			}

@@ -71,7 +71,7 @@ func (v nva) document() *state.NVA {
 	if strings.Contains(v.belief, "draining") {
 		n.Notice = state.Notice{Kind: event.Draining, Version: event.Version{Epoch: 1, Seq: 9}}
 	}
-	for _, word := range strings.Fields(v.announces) {
+	for word := range strings.FieldsSeq(v.announces) {
 		text, metric, _ := strings.Cut(word, "@")
 		var f state.Fact
 		if metric != "" {

@@ -299,8 +299,8 @@ func TestNVARoundTrip(t *testing.T) {
 		if d := diff(*n, *back); d != "" {
 			t.Fatalf("(-written +read):\n%s", d)
 		}
-		if twice, err := state.EncodeNVA(back); err != nil || string(twice) != string(body) {
-			t.Fatalf("equal documents, different bytes (%v)", err)
+		if twice, failed := state.EncodeNVA(back); failed != nil || string(twice) != string(body) {
+			t.Fatalf("equal documents, different bytes (%v)", failed)
 		}
 		// Nothing that later merges depend on is lost on the way through the store.
 		if d := diff(viewOf(mergeInto(t, n, events[cut:])), viewOf(mergeInto(t, back, events[cut:]))); d != "" {

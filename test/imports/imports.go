@@ -43,9 +43,9 @@ func Check(name string, source []byte) ([]string, error) {
 	}
 	var problems []string
 	for _, spec := range file.Imports {
-		imported, err := strconv.Unquote(spec.Path.Value)
-		if err != nil {
-			return nil, fmt.Errorf("parse %s: import %s: %w", name, spec.Path.Value, err)
+		imported, bad := strconv.Unquote(spec.Path.Value)
+		if bad != nil {
+			return nil, fmt.Errorf("parse %s: import %s: %w", name, spec.Path.Value, bad)
 		}
 		if why := forbidden(name, imported); why != "" {
 			problems = append(problems, fmt.Sprintf("%s imports %s: %s", name, imported, why))
@@ -161,9 +161,8 @@ func Files(root string) ([]string, error) {
 		if d.IsDir() || path.Ext(base) != ".go" {
 			return nil
 		}
-		rel, err := filepath.Rel(root, p)
-		files = append(files, filepath.ToSlash(rel))
-		return err
+		files = append(files, filepath.ToSlash(strings.TrimPrefix(p, filepath.Clean(root)+string(filepath.Separator))))
+		return nil
 	})
 	if err != nil {
 		return nil, fmt.Errorf("list the files of %s: %w", root, err)
@@ -178,15 +177,19 @@ func CheckModule(root string) (checked int, problems []string, err error) {
 		return 0, nil, err
 	}
 	for _, name := range files {
-		source, err := os.ReadFile(filepath.Join(root, filepath.FromSlash(name)))
-		if err != nil {
-			return 0, nil, fmt.Errorf("check %s: %w", name, err)
-		}
-		found, err := Check(name, source)
-		if err != nil {
+		var found []string
+		if found, err = checkFile(root, name); err != nil {
 			return 0, nil, err
 		}
 		problems = append(problems, found...)
 	}
 	return len(files), problems, nil
+}
+
+func checkFile(root, name string) ([]string, error) {
+	source, err := os.ReadFile(filepath.Join(root, filepath.FromSlash(name)))
+	if err != nil {
+		return nil, fmt.Errorf("check %s: %w", name, err)
+	}
+	return Check(name, source)
 }
