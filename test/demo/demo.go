@@ -12,7 +12,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/pointsman/pointsman/test/netns"
 	"github.com/pointsman/pointsman/test/system"
 )
 
@@ -140,11 +139,9 @@ func (d *demo) appliances() error {
 	}
 	d.intro("the function app is real; Azure is emulated on this machine; the NVAs are recorded events")
 	if why != nil {
-		cause := "in this place"
-		if !errors.Is(why, netns.ErrUnavailable) {
-			cause = "for a reason of its own"
-		}
-		d.out.note("No NVAs with kernel routes %s: %v", cause, why)
+		d.out.say("")
+		d.out.note("There are no real NVAs here, because")
+		d.out.note("  %v", why)
 	}
 	return nil
 }

@@ -231,6 +231,7 @@ func (k *kernel) explore() []string {
 		enter + " ip route add 10.64.7.0/24 via " + k.router + " proto bgp",
 		enter + " curl -s 127.0.0.1:9810/debug/rib",
 		fmt.Sprintf("kill -9 %d", k.agent.Process.Pid),
+		enter + " " + k.executable + " --config " + k.config(),
 	}
 }
 

@@ -88,7 +88,8 @@ func parse(args []string, stderr io.Writer) (options, error) {
 func command(o options) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
-	out := newScreen(os.Stdout)
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE) // or a reader that goes away ("| head") would end this without any clean-up
+	out := newScreen(os.Stdout, stop)
 	dist := filepath.Join(system.Root(), "dist")
 	d, err := start(ctx, o, out, dist)
 	if err != nil {

@@ -16,6 +16,7 @@ import (
 type screen struct {
 	mu     sync.Mutex
 	file   *os.File
+	broken func() // called when nobody reads any more
 	colour bool
 	zero   time.Time // of the step
 	muted  bool
@@ -43,13 +44,14 @@ const (
 	cyan   = "36"
 )
 
-// newScreen prints to f, in colour if f is a terminal and nobody minds (https://no-color.org).
-func newScreen(f *os.File) *screen {
+// newScreen prints to f, in colour if f is a terminal and nobody minds (https://no-color.org). It calls broken when f cannot be written.
+func newScreen(f *os.File, broken func()) *screen {
 	_, mind := os.LookupEnv("NO_COLOR")
 	term, _ := os.LookupEnv("TERM")
 	info, err := f.Stat()
 	return &screen{
 		file:   f,
+		broken: broken,
 		colour: err == nil && info.Mode()&os.ModeCharDevice != 0 && !mind && term != "" && term != "dumb",
 		zero:   time.Now(),
 	}
@@ -99,7 +101,11 @@ func (s *screen) print(until time.Time) {
 	s.held = slices.Delete(s.held, 0, n)
 }
 
-func (s *screen) write(text string) { _, _ = fmt.Fprintln(s.file, strings.TrimRight(text, " ")) }
+func (s *screen) write(text string) {
+	if _, err := fmt.Fprintln(s.file, strings.TrimRight(text, " ")); err != nil {
+		s.broken()
+	}
+}
 
 // say prints a line at once, after all that is held.
 func (s *screen) say(format string, args ...any) {
@@ -134,7 +140,7 @@ func (s *screen) mute(on bool) {
 func (s *screen) failed(ctx context.Context, err error) {
 	s.say("")
 	if ctx.Err() != nil && !errors.Is(err, errWrong) {
-		s.say("%s", s.paint(yellow, "stopped; everything that was started is gone"))
+		s.say("%s", s.paint(yellow, "Stopped before the end. What was started is taken down again."))
 		return
 	}
 	s.say("%s %v", s.paint(bold+";"+red, "FAILED"), err)
@@ -174,6 +180,9 @@ func ms(d time.Duration) string {
 	}
 	return fmt.Sprintf("%d ms", d.Round(time.Millisecond).Milliseconds())
 }
+
+// bare shows a duration in milliseconds, without the unit.
+func bare(d time.Duration) string { return fmt.Sprint(d.Round(time.Millisecond).Milliseconds()) }
 
 // plural returns "1 route", "2 routes".
 func plural(n int, noun string) string {

@@ -32,7 +32,7 @@ func (d *demo) stay(ctx context.Context) {
 		nva  nva
 	}{{nameA, d.a}, {nameB, d.b}} {
 		if lines := n.nva.explore(); lines != nil {
-			show(n.name+": its routes, take one away, bring it back, what its agent sees, and its death", lines...)
+			show(n.name+": its routes; one goes; it comes back; what the agent sees; the agent dies; and starts again", lines...)
 		}
 	}
 	show("files: the agents' configurations and logs", "ls -R "+d.dir)

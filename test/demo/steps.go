@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"strings"
 	"time"
 
 	"github.com/pointsman/pointsman/test/system"
@@ -129,7 +130,20 @@ func (d *demo) singleChanges(ctx context.Context) error {
 		return err
 	}
 	d.results[len(d.results)-1].ConvergedMs = slowest.Milliseconds()
-	return nil
+	return d.noFollowUps(ctx)
+}
+
+// noFollowUps waits until the app has looked again at what it had put off: its reads would count as those of the next step. What is left
+// is further away, or looks after runs that have ended well and reads no table.
+func (d *demo) noFollowUps(ctx context.Context) error {
+	return d.watch.until(ctx, "the app has looked at what it had put off", func() error {
+		for _, m := range d.sys.Bus.Peek(wakeQueue) {
+			if !strings.Contains(m.MessageID, "/guard/") && time.Until(m.ScheduledAt) < patience/2 {
+				return fmt.Errorf("message %s is due in %s", m.MessageID, ms(time.Until(m.ScheduledAt)))
+			}
+		}
+		return nil
+	})
 }
 
 // single withdraws p, and announces back while the table is being written. It returns the time from the change to the table in force.
@@ -176,9 +190,11 @@ func (d *demo) flap(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if d.real {
-			d.out.event(line{at: time.Now(), where: nameA, what: "kernel", text: fmt.Sprintf("%s gone and back in %s", plural(len(d.prefixes), "route"), ms(took))})
+		l := line{at: time.Now(), where: nameA, what: "kernel", text: fmt.Sprintf("%s gone and back in %s", plural(len(d.prefixes), "route"), ms(took))}
+		if !d.real {
+			l.what, l.text = "recorded", plural(len(d.prefixes), "route")+" gone and back at once"
 		}
+		d.out.event(l)
 		if err := d.wait(ctx, 1500*time.Millisecond); err != nil { // longer than an agent gathers at most
 			return err
 		}
@@ -213,6 +229,7 @@ func (d *demo) returns(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	d.out.event(line{at: c.event.Add(time.Nanosecond), where: "app", what: "waits", text: fmt.Sprintf("until it has been up for %s (hold-down)", holdDown), colour: dim})
 	return d.end(ctx, r, c.at, hopA, nil)
 }
 

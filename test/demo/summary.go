@@ -72,8 +72,8 @@ func (d *demo) conclude(failed error) bool {
 	d.out.say("%s", d.out.paint(bold, "Summary"))
 	d.out.table(rows(d.results), true)
 	d.out.say("")
-	d.latency("change in the kernel to event on the bus", s.KernelToEventMs, "changes; 100 ms of it is waiting for more to change")
-	d.latency("event on the bus to write of the table", s.EventToPutMs, "changes that cannot wait")
+	d.latency("kernel to event on the bus", s.KernelToEventMs, "changes; 100 ms of it is waiting for more of them")
+	d.latency("event to write of the table", s.EventToPutMs, "changes that cannot wait")
 	file := filepath.Join(d.dist, "demo", "summary.json")
 	if err := writeSummary(file, s); err != nil {
 		d.out.note("The summary could not be kept: %v", err)
@@ -107,7 +107,7 @@ func (d *demo) latency(what string, l *latency, which string) {
 	if l == nil {
 		return
 	}
-	d.out.say("  %-42s median %4.0f ms, longest %4.0f ms   %s", what, l.P50, l.Max, d.out.paint(dim, fmt.Sprintf("(%d %s)", l.N, which)))
+	d.out.say("  %-27s  median %4.0f ms, longest %4.0f ms   %s", what, l.P50, l.Max, d.out.paint(dim, fmt.Sprintf("(%d %s)", l.N, which)))
 }
 
 // writeSummary replaces the file in one step: two demonstrations may run at the same time.

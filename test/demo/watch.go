@@ -159,8 +159,9 @@ func (w *watch) onEvent(e servicebus.Event, said event.Event) {
 			w.urgent = c
 		}
 		if w.real && !c.at.IsZero() && !c.death && !c.slow && !c.observed.IsZero() {
-			l.aside = fmt.Sprintf("%s after the kernel: seen %s, gathered %s, sent %s", ms(c.event.Sub(c.at)), ms(max(0, c.observed.Sub(c.at))),
-				ms(c.made.Sub(later(c.observed, c.at))), ms(c.event.Sub(c.made)))
+			seen := later(c.observed, c.at) // it sees the first of many routes before the last is set
+			l.aside = fmt.Sprintf("%s after the kernel (seen %s, gathered %s, sent %s)", ms(c.event.Sub(c.at)), bare(seen.Sub(c.at)),
+				bare(c.made.Sub(seen)), bare(c.event.Sub(c.made)))
 		}
 	}
 	w.out.event(l)
