@@ -179,6 +179,25 @@ func TestReference(t *testing.T) {
 	}
 }
 
+// TestDocument: the example in the documentation is valid, and every key is explained.
+func TestDocument(t *testing.T) {
+	text, err := os.ReadFile("../../docs/configuration.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, found := strings.Cut(string(text), "```yaml\n")
+	example, _, closed := strings.Cut(rest, "```")
+	if !found || !closed {
+		t.Fatal("the document has no example")
+	}
+	parse(t, "example.yaml", example)
+	for key := range strings.SplitSeq(knownKeys(t), ", ") {
+		if !strings.Contains(string(text), "`"+key) && !strings.Contains(string(text), "."+key+"`") {
+			t.Errorf("the document does not explain %s", key)
+		}
+	}
+}
+
 // knownKeys asks the parser for its keys: it lists them where it finds an unknown one.
 func knownKeys(t *testing.T) string {
 	t.Helper()

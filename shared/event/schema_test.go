@@ -245,3 +245,20 @@ func TestSchemaAndDecodeAgree(t *testing.T) {
 		}
 	}
 }
+
+// TestDocumentShowsTheGoldenFiles: the examples that people read are the ones that are tested.
+func TestDocumentShowsTheGoldenFiles(t *testing.T) {
+	text, err := os.ReadFile("../../docs/event-schema.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, k := range event.Kinds() {
+		file, failed := os.ReadFile(filepath.Join("testdata", k.String()+".json"))
+		if failed != nil {
+			t.Fatal(failed)
+		}
+		if !strings.Contains(string(text), "```json\n"+string(file)+"```\n") {
+			t.Errorf("docs/event-schema.md does not show testdata/%s.json", k)
+		}
+	}
+}

@@ -54,8 +54,8 @@ func TestASenderCannotSetTheBrokersTime(t *testing.T) {
 	if n := strings.Count(string(line), journal.Attribute); n != 1 {
 		t.Errorf("the attribute stands %d times: %s", n, line)
 	}
-	if entry, err := journal.Parse(line); err != nil || !entry.At.Equal(enqueued) {
-		t.Errorf("read %s, %v", entry.At, err)
+	if entry, failed := journal.Parse(line); failed != nil || !entry.At.Equal(enqueued) {
+		t.Errorf("read %s, %v", entry.At, failed)
 	}
 }
 
@@ -73,15 +73,15 @@ func TestTheAttributeMayStandAnywhere(t *testing.T) {
 		t.Fatal(err)
 	}
 	var m map[string]any
-	if err := json.Unmarshal(line, &m); err != nil {
+	if err = json.Unmarshal(line, &m); err != nil {
 		t.Fatal(err)
 	}
 	sorted, err := json.MarshalIndent(m, "", " ") // as other tools write it
 	if err != nil {
 		t.Fatal(err)
 	}
-	if entry, err := journal.Parse(sorted); err != nil || !entry.At.Equal(enqueued) {
-		t.Errorf("read %s, %v", entry.At, err)
+	if entry, failed := journal.Parse(sorted); failed != nil || !entry.At.Equal(enqueued) {
+		t.Errorf("read %s, %v", entry.At, failed)
 	}
 }
 
