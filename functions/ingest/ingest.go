@@ -3,6 +3,7 @@ package ingest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"time"
@@ -52,8 +53,8 @@ type Ingest struct {
 	Log   *slog.Logger
 	// Journal keeps accepted events for replay; nil: they are not kept.
 	Journal Journal
-	// Patience is how long a batch is tried again, with Pause between tries, before it is given back to the broker: giving it back counts as a
-	// failed delivery of every message in it, and the host gives it back without any pause.
+	// Patience is how long all of a batch is tried again, with Pause between tries, before it is given back to the broker: giving it back counts
+	// as a failed delivery of every message in it, and the host gives it back without any pause.
 	Patience time.Duration
 	Pause    func(ctx context.Context, d time.Duration)
 }
@@ -73,26 +74,29 @@ const nearlyDead = 5
 //  5. add what was accepted to the journal, where a failure is logged and nothing else.
 //
 // Only then are the messages completed (by the host, after the answer). A crash before 1 changes nothing; after 1 the messages come
-// again, change nothing, and find the flag set: the wakes are sent then. An error gives the whole batch back.
+// again, change nothing, and find the flag set: the wakes are sent then. An error gives the whole batch back, but only after all that can be
+// done was done: one NVA's trouble must not keep the others' news.
 func (i *Ingest) Handle(ctx context.Context, batch []invocation.Message) error {
+	giveUp := i.Now().Add(i.Patience)
 	parked, groups := i.sort(ctx, batch)
 	var accepted []item
+	var failed error
 	for _, g := range groups {
-		refused, err := i.patiently(ctx, g)
-		if err != nil {
-			return err
-		}
+		refused, err := i.patiently(ctx, g, giveUp)
 		parked = append(parked, refused...)
-		accepted = append(accepted, g.accepted(refused)...)
+		failed = errors.Join(failed, err)
+		if err == nil {
+			accepted = append(accepted, g.accepted(refused)...)
+		}
 	}
 	for _, p := range parked {
 		i.Log.WarnContext(ctx, "event parked", slog.String("id", p.ID), slog.String("reason", p.Reason))
 		if err := i.Lot.Park(ctx, p); err != nil {
-			return fmt.Errorf("park message %s: %w", p.ID, err)
+			failed = errors.Join(failed, fmt.Errorf("park message %s: %w", p.ID, err))
 		}
 	}
 	i.record(ctx, accepted)
-	return nil
+	return failed
 }
 
 // group is what one batch holds for one NVA.
@@ -134,12 +138,11 @@ func (i *Ingest) park(m invocation.Message, why error) Parked {
 	return Parked{At: i.Now(), ID: m.ID, Sequence: m.SequenceNumber, Reason: why.Error(), Body: string(m.Body)}
 }
 
-// patiently tries a group again while the trouble is passing.
-func (i *Ingest) patiently(ctx context.Context, g *group) ([]Parked, error) {
-	start := i.Now()
+// patiently tries a group again while the trouble is passing, once at least.
+func (i *Ingest) patiently(ctx context.Context, g *group, giveUp time.Time) ([]Parked, error) {
 	for pause := 100 * time.Millisecond; ; pause *= 2 {
 		parked, err := i.take(ctx, g)
-		if err == nil || i.Now().Add(pause).Sub(start) > i.Patience {
+		if err == nil || i.Now().Add(pause).After(giveUp) {
 			return parked, err
 		}
 		i.Log.WarnContext(ctx, "events are not merged yet", slog.String("nva", g.nva), slog.Any("error", err))

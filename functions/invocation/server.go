@@ -62,7 +62,7 @@ func (c call) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 func (c call) run(r *http.Request) (map[string]any, error) {
-	body, err := io.ReadAll(io.LimitReader(r.Body, maxBody))
+	body, err := io.ReadAll(http.MaxBytesReader(nil, r.Body, maxBody))
 	if err != nil {
 		return nil, fmt.Errorf("read the invocation of %s: %w", c.name, err)
 	}
@@ -74,10 +74,14 @@ func (c call) run(r *http.Request) (map[string]any, error) {
 	return c.function(context.WithoutCancel(r.Context()), request)
 }
 
+// answer encodes before it writes, so that what cannot be encoded ends as a panic and not as half an answer. That the host is gone is no
+// matter of ours.
 func answer(w http.ResponseWriter, status int, body any) {
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(status)
-	if err := json.NewEncoder(w).Encode(body); err != nil {
+	text, err := json.Marshal(body)
+	if err != nil {
 		panic("invocation: the answer cannot be encoded: " + err.Error())
 	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_, _ = w.Write(text)
 }

@@ -3,13 +3,13 @@ package reconcile
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
 	"strings"
 	"time"
 
-	"github.com/pointsman/pointsman/shared/fault"
 	"github.com/pointsman/pointsman/shared/plan"
 	"github.com/pointsman/pointsman/shared/state"
 )
@@ -24,23 +24,24 @@ type ended struct {
 	retry time.Duration
 }
 
-// finish saves the result and takes the intent back. It is not done when news was left to this run meanwhile: then it
-// must look again.
+// finish saves the result and takes the intent back. It is not done when news was left to this run meanwhile, or when another run began that this
+// one did not know of when it found nothing to write: then it must look again.
 func (x *run) finish(ctx context.Context, e ended) (done bool, err error) {
 	e.At, e.Duration, e.Cause, e.Events = x.Now(), x.Now().Sub(x.started).Seconds(), x.wake.Cause, x.wake.Events
 	e.Added, e.Changed, e.Removed = x.total.added, x.total.changed, x.total.removed
 	if e.Outcome == state.Unchanged && x.total != (totals{}) {
 		e.Outcome = state.Written // by an earlier pass of this run
 	}
+	seen, known := x.wakes, x.doc.Intents
 	news := false
 	err = x.update(ctx, func(doc *state.Target) {
-		if news = doc.Wakes != x.wakes; news {
+		if news = doc.Wakes != seen || e.view != nil && newcomer(doc.Intents, known); news {
 			x.wakes = doc.Wakes
 			return
 		}
 		x.record(doc, e)
 	})
-	if fault.Is(err, fault.Transient) && x.doc != nil && !x.doc.Holds(x.id) {
+	if errors.Is(err, errLost) {
 		x.log.WarnContext(ctx, "another run took the target over; leaving the rest to it")
 		return true, x.again(ctx, x.wake, "lost", 0, x.wake.Attempt)
 	}
@@ -51,9 +52,17 @@ func (x *run) finish(ctx context.Context, e ended) (done bool, err error) {
 	return true, x.followUp(ctx, e)
 }
 
+// newcomer reports whether a run left its intent that is not among those known. It may have read older documents after this run read its
+// own, and may still write them: "nothing to write" moves no ETag, so only a fence or a newer answer stops it.
+func newcomer(now, known []state.Intent) bool {
+	return slices.ContainsFunc(now, func(i state.Intent) bool {
+		return !slices.ContainsFunc(known, func(k state.Intent) bool { return k.Run == i.Run })
+	})
+}
+
 // record writes the result into the document.
 func (x *run) record(doc *state.Target, e ended) {
-	doc.Intents = slices.DeleteFunc(doc.Intents, func(i state.Intent) bool {
+	doc.Intents = slices.DeleteFunc(slices.Clone(doc.Intents), func(i state.Intent) bool {
 		return i.Run == x.id || x.moved && i.Since.Before(x.started) || x.Now().After(i.Until.Add(longestRun))
 	})
 	for n := range doc.Intents {
@@ -71,7 +80,10 @@ func (x *run) record(doc *state.Target, e ended) {
 		return
 	}
 	doc.Applied = e.view.revisions
-	doc.Disown(e.view.kept())
+	// Another run may have claimed names for a write that is still on its way: then a later run forgets those that nobody uses.
+	if doc == e.view.doc && len(doc.Intents) == 0 {
+		doc.Disown(e.view.kept())
+	}
 }
 
 // kept returns the names, in lower case, of the managed routes that the table holds after the plan.
@@ -108,7 +120,7 @@ func (x *run) report(ctx context.Context, e ended) {
 	}
 }
 
-// wrote counts a write and adds it to the history. The history is for people: a line that cannot be written must not undo a route.
+// wrote counts the routes of a write and adds it to the history. The history is for people: a line that cannot be written must not undo a route.
 func (x *run) wrote(ctx context.Context, v view) {
 	x.total.added += len(v.plan.Added)
 	x.total.changed += len(v.plan.Changed)

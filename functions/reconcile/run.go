@@ -2,9 +2,9 @@ package reconcile
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
 	"strings"
 	"time"
 
@@ -33,6 +33,7 @@ type run struct {
 	done   int    // writes known to be applied
 	total  totals // what they changed
 	full   error  // what Azure said when it refused additions: the rest of the plan is written without them
+	unsure *view  // what a write wanted whose answer was lost
 	moved  bool   // one of them moved the table's ETag, so older writers' writes fail
 }
 
@@ -64,9 +65,10 @@ func (x *run) claim(ctx context.Context) (free bool, err error) {
 			return false, nil
 		}
 		holder, held := x.holder(doc)
-		if held {
+		switch {
+		case held:
 			doc.Wakes++
-		} else {
+		case !doc.Holds(x.id):
 			doc.Intents = append(doc.Intents, state.Intent{Run: x.id, Wake: x.message.ID, Since: x.started, Until: x.Now().Add(x.Lease)})
 		}
 		switch etag, err = x.Store.SaveTarget(ctx, doc, etag); {
@@ -87,7 +89,7 @@ func (x *run) claim(ctx context.Context) (free bool, err error) {
 // message back when the handler died or its lock was lost, and the protocol is safe against an owner that lives on.
 func (x *run) holder(doc *state.Target) (state.Intent, bool) {
 	for _, i := range doc.Intents {
-		mine := x.message.DeliveryCount > 1 && i.Wake == x.message.ID
+		mine := i.Run == x.id || x.message.DeliveryCount > 1 && i.Wake == x.message.ID
 		if !mine && x.Now().Before(i.Until) {
 			return i, true
 		}
@@ -138,6 +140,7 @@ func (x *run) round(ctx context.Context) (e ended, settled bool, err error) {
 	if err != nil {
 		return trouble(err), true, nil
 	}
+	x.settle(ctx, table)
 	v, err := x.view(ctx, table)
 	if err != nil {
 		return e, false, err
@@ -153,11 +156,14 @@ func (x *run) round(ctx context.Context) (e ended, settled bool, err error) {
 		e.Outcome = state.Waiting
 		return e, true, nil
 	default:
-		if err = x.own(ctx, v.plan.Names()); err != nil {
+		if err = x.own(ctx, v.plan); err != nil {
 			return e, false, err
 		}
-		if err = x.write(ctx, table, v.plan.Edit); err == nil {
+		switch err = x.write(ctx, table, v.plan.Edit); {
+		case err == nil:
 			x.wrote(ctx, v)
+		case fault.Is(err, fault.Transient):
+			x.unsure = &v
 		}
 	}
 	if err != nil {
@@ -224,36 +230,69 @@ func (x *run) write(ctx context.Context, table plan.Table, edit plan.Edit) error
 	return nil
 }
 
-// own saves the names of the routes that are about to be written.
-func (x *run) own(ctx context.Context, names []string) error {
-	if !slices.ContainsFunc(names, func(name string) bool { return !x.doc.Owns(name) }) {
+// settle finds out what became of a write whose answer was lost.
+func (x *run) settle(ctx context.Context, table plan.Table) {
+	v := x.unsure
+	x.unsure = nil
+	if v == nil || table.ETag == v.table.ETag || !done(v.plan.Edit, table) {
+		return
+	}
+	x.done++
+	x.moved = true
+	x.wrote(ctx, *v)
+}
+
+// done reports whether the table is as the edit wants it.
+func done(edit plan.Edit, table plan.Table) bool {
+	have := map[string]plan.Route{}
+	for _, r := range table.Routes {
+		have[strings.ToLower(r.Name)] = r
+	}
+	for _, want := range edit.Put {
+		if r, found := have[strings.ToLower(want.Name)]; !found || r.Prefix != want.Prefix || r.NextHop != want.NextHop {
+			return false
+		}
+	}
+	for _, name := range edit.Delete {
+		if _, found := have[strings.ToLower(name)]; found {
+			return false
+		}
+	}
+	return true
+}
+
+// own saves the names of the routes that are about to be created. It saves even if they are owned already: that this run still holds the target
+// is what keeps others from forgetting them.
+func (x *run) own(ctx context.Context, p plan.Plan) error {
+	if len(p.Added) == 0 {
 		return nil
 	}
-	return x.update(ctx, func(doc *state.Target) { doc.Claim(names) })
+	return x.update(ctx, func(doc *state.Target) { doc.Claim(p.Names()) })
 }
 
 // errLost says that another run took the target over.
-func (x *run) errLost() error {
-	return fault.New(fault.Transient, "run %s lost its lease on target %s", x.id, x.target.Name)
-}
+var errLost = errors.New("lease lost")
 
 // update changes the target's document while this run holds it.
 func (x *run) update(ctx context.Context, change func(*state.Target)) error {
 	for range maxConflicts {
 		change(x.doc)
-		etag, err := x.Store.SaveTarget(ctx, x.doc, x.etag)
+		saved, err := x.Store.SaveTarget(ctx, x.doc, x.etag)
 		if err == nil {
-			x.etag = etag
+			x.etag = saved
 			return nil
 		}
 		if !fault.Is(err, fault.Conflict) {
 			return err
 		}
-		if x.doc, x.etag, err = x.Store.Target(ctx, x.wake.Domain, x.target); err != nil {
+		var doc *state.Target
+		var etag string
+		if doc, etag, err = x.Store.Target(ctx, x.wake.Domain, x.target); err != nil { // the run keeps the document that it has
 			return err
 		}
+		x.doc, x.etag = doc, etag
 		if !x.doc.Holds(x.id) {
-			return x.errLost()
+			return fault.New(fault.Transient, "run %s on target %s: %w", x.id, x.target.Name, errLost)
 		}
 	}
 	return fmt.Errorf("document of target %s changes faster than it can be saved", x.target.Name)

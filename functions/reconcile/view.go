@@ -26,6 +26,7 @@ type view struct {
 	revisions map[string]uint64
 	installed map[netip.Prefix]netip.Addr
 	table     plan.Table
+	doc       *state.Target // the target's document that rules go by
 	rules     plan.Rules
 	selected  selection.Result
 	plan      plan.Plan
@@ -50,7 +51,7 @@ func (x *run) view(ctx context.Context, table plan.Table) (view, error) {
 	if x.full != nil {
 		rules.Limit = min(rules.Limit, len(table.Routes))
 	}
-	v := view{at: x.Now(), domain: d, target: x.target, docs: docs, revisions: revisions(docs), installed: rules.Installed(table), table: table, rules: rules}
+	v := view{at: x.Now(), domain: d, target: x.target, docs: docs, revisions: revisions(docs), installed: rules.Installed(table), table: table, doc: x.doc, rules: rules}
 	v.selected = v.selectFrom(d, docs)
 	v.plan = plan.Diff(table, answer.Wants(v.selected.Choices), rules)
 	return v, nil

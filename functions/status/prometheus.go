@@ -71,9 +71,10 @@ func (m metrics) add(name, help, kind string, value float64, labels ...string) {
 		f = &family{help: help, kind: kind}
 		m[name] = f
 	}
+	escape := strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\n", `\n`) // Prometheus knows no other escapes
 	var pairs []string
 	for i := 0; i+1 < len(labels); i += 2 {
-		pairs = append(pairs, fmt.Sprintf("%s=%q", labels[i], labels[i+1]))
+		pairs = append(pairs, labels[i]+`="`+escape.Replace(labels[i+1])+`"`)
 	}
 	text := name
 	if len(pairs) > 0 {

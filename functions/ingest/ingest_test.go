@@ -1,0 +1,473 @@
+package ingest_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/pointsman/pointsman/functions/documents"
+	"github.com/pointsman/pointsman/functions/ingest"
+	"github.com/pointsman/pointsman/functions/invocation"
+	"github.com/pointsman/pointsman/shared/event"
+	"github.com/pointsman/pointsman/shared/fault"
+	"github.com/pointsman/pointsman/shared/message"
+	"github.com/pointsman/pointsman/shared/route"
+	"github.com/pointsman/pointsman/shared/state"
+)
+
+const hub = `
+domain: hub
+policy: {silence: down}
+nvas:
+  - {name: nva-a, nextHops: [10.0.0.4], allow: ["10.64.0.0/10 le 24"]}
+  - {name: nva-b, nextHops: [10.0.0.5], allow: ["10.64.0.0/10 le 24"]}
+targets:
+  - {name: both, routeTable: /subscriptions/s/resourceGroups/g/providers/Microsoft.Network/routeTables/both}
+  - {name: only-a, routeTable: /subscriptions/s/resourceGroups/g/providers/Microsoft.Network/routeTables/a, nvas: [nva-a]}
+`
+
+// fate is what happens to one call of a port: {done, not done} x {answered, failed, the process dies}.
+type fate struct {
+	skip  bool
+	err   error
+	crash bool
+}
+
+type dies struct{}
+
+type value struct {
+	data []byte
+	etag string
+}
+
+// world is the store, the bus and the parking lot, with a clock that moves only in pauses.
+type world struct {
+	t       *testing.T
+	now     time.Time
+	blobs   map[string]value
+	version int
+	wakes   []string // ids in the order of arrival
+	parked  map[string]ingest.Parked
+	ops     []string
+	paused  time.Duration
+	log     strings.Builder
+	fate    func(op string) fate
+	meddle  func(op string)
+}
+
+func newWorld(t *testing.T) *world {
+	t.Helper()
+	w := &world{
+		t: t, now: time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC), blobs: map[string]value{}, parked: map[string]ingest.Parked{},
+		fate: func(string) fate { return fate{} }, meddle: func(string) {},
+	}
+	w.set("domains/hub.yaml", []byte(hub))
+	return w
+}
+
+func (w *world) set(name string, data []byte) {
+	w.version++
+	w.blobs[name] = value{data, fmt.Sprint(w.version)}
+}
+
+func (w *world) call(op string, effect func() error) error {
+	w.ops = append(w.ops, op)
+	w.meddle(op)
+	f := w.fate(op)
+	var err error
+	if !f.skip {
+		err = effect()
+	}
+	if f.crash {
+		panic(dies{})
+	}
+	if f.err != nil {
+		return f.err
+	}
+	return err
+}
+
+func (w *world) Read(_ context.Context, name string) (data []byte, etag string, err error) {
+	err = w.call("read "+name, func() error {
+		v, ok := w.blobs[name]
+		if !ok {
+			return fault.New(fault.NotFound, "no blob %s", name)
+		}
+		data, etag = slices.Clone(v.data), v.etag
+		return nil
+	})
+	return data, etag, err
+}
+
+func (w *world) Write(_ context.Context, name string, data []byte, ifMatch string) (etag string, err error) {
+	err = w.call("write "+name, func() error {
+		if w.blobs[name].etag != ifMatch {
+			return fault.New(fault.Conflict, "blob %s has another ETag", name)
+		}
+		w.set(name, data)
+		etag = w.blobs[name].etag
+		return nil
+	})
+	return etag, err
+}
+
+func (w *world) List(context.Context, string) ([]string, error) { return nil, errors.New("not used") }
+
+func (w *world) Append(context.Context, string, []byte) error { return errors.New("not used") }
+
+func (w *world) Send(_ context.Context, m message.Message, at time.Time) error {
+	if !at.IsZero() {
+		w.t.Errorf("wake %s is scheduled for %s: news is looked at at once", m.ID, at)
+	}
+	return w.call("send "+m.ID, func() error { w.wakes = append(w.wakes, m.ID); return nil })
+}
+
+func (w *world) Park(_ context.Context, p ingest.Parked) error {
+	return w.call("park "+p.ID, func() error { w.parked[p.ID] = p; return nil })
+}
+
+func (w *world) pause(_ context.Context, d time.Duration) {
+	w.paused += d
+	w.now = w.now.Add(d)
+}
+
+// handle delivers a batch; died says that the process did not survive it.
+func (w *world) handle(batch ...invocation.Message) (died bool, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			if p != (dies{}) {
+				panic(p)
+			}
+			died, err = true, nil
+		}
+	}()
+	i := &ingest.Ingest{
+		Store: documents.NewStore(w, 1), Wakes: w, Lot: w, Now: func() time.Time { return w.now }, Log: slog.New(slog.NewTextHandler(&w.log, nil)),
+		Patience: 20 * time.Second, Pause: w.pause,
+	}
+	return false, i.Handle(w.t.Context(), batch)
+}
+
+// mustHandle delivers a batch that must be completed.
+func (w *world) mustHandle(batch ...invocation.Message) {
+	w.t.Helper()
+	if died, err := w.handle(batch...); err != nil || died {
+		w.t.Fatalf("died %t: %v", died, err)
+	}
+}
+
+func (w *world) nva(name string) *state.NVA {
+	w.t.Helper()
+	v, ok := w.blobs["nvas/hub/"+name+".json"]
+	if !ok {
+		return state.NewNVA("hub", name)
+	}
+	doc, err := state.DecodeNVA(v.data)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return doc
+}
+
+// says encodes a delta of one announced prefix as the trigger hands it over.
+func says(t *testing.T, nva string, seq uint64, edit func(*event.Event)) invocation.Message {
+	t.Helper()
+	e := event.Event{
+		Domain: "hub", NVA: nva, Kind: event.Delta, Version: event.Version{Epoch: 1, Seq: seq}, Boot: "boot-" + nva, Beat: 1,
+		Announce: []route.Entry{{Prefix: netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 64, byte(seq), 0}), 24)}},
+	}
+	if edit != nil {
+		edit(&e)
+	}
+	body, err := event.Encode(e)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return invocation.Message{ID: e.ID(), Body: body, DeliveryCount: 1, SequenceNumber: int64(seq), EnqueuedAt: time.Date(2026, 11, 23, 11, 59, 0, 0, time.UTC)}
+}
+
+func nth(op string, first, last int, f fate) func(string) fate {
+	n := 0
+	return func(name string) fate {
+		if !strings.HasPrefix(name, op) {
+			return fate{}
+		}
+		if n++; n < first || n > last {
+			return fate{}
+		}
+		return f
+	}
+}
+
+func TestBatchIsMergedByNVAWithOneWriteAndOneWakeEach(t *testing.T) {
+	w := newWorld(t)
+	w.mustHandle(says(t, "nva-a", 2, nil), says(t, "nva-b", 1, nil), says(t, "nva-a", 1, nil), says(t, "nva-a", 2, nil))
+	if want := []string{"hub/both/nva-a/2", "hub/only-a/nva-a/2", "hub/both/nva-b/1"}; !slices.Equal(w.wakes, want) {
+		t.Errorf("wakes %q, want %q", w.wakes, want)
+	}
+	var saves []string
+	for _, op := range w.ops {
+		if strings.HasPrefix(op, "write nvas") {
+			saves = append(saves, op)
+		}
+	}
+	if want := []string{"write nvas/hub/nva-a.json", "write nvas/hub/nva-a.json", "write nvas/hub/nva-b.json", "write nvas/hub/nva-b.json"}; !slices.Equal(saves, want) {
+		t.Errorf("saves %q, want one to merge and one to clear the outbox for each NVA", saves)
+	}
+	if a, b := w.nva("nva-a"), w.nva("nva-b"); len(a.RIB()) != 2 || len(b.RIB()) != 1 || a.Outbox || b.Outbox {
+		t.Errorf("nva-a has %d prefixes (outbox %t), nva-b %d (outbox %t)", len(a.RIB()), a.Outbox, len(b.RIB()), b.Outbox)
+	}
+}
+
+// The order of effects: saved, then sent, then cleared, then parked.
+func TestOrderOfEffects(t *testing.T) {
+	w := newWorld(t)
+	w.mustHandle(invocation.Message{ID: "x", Body: []byte("nonsense")}, says(t, "nva-b", 1, nil))
+	var effects []string
+	for _, op := range w.ops {
+		if !strings.HasPrefix(op, "read") && !strings.HasPrefix(op, "write accepted") {
+			effects = append(effects, op)
+		}
+	}
+	want := []string{"write nvas/hub/nva-b.json", "send hub/both/nva-b/1", "write nvas/hub/nva-b.json", "park x"}
+	if !slices.Equal(effects, want) {
+		t.Errorf("effects %q, want %q", effects, want)
+	}
+}
+
+func TestNewsTwiceIsNoNews(t *testing.T) {
+	w := newWorld(t)
+	m := says(t, "nva-a", 1, nil)
+	w.mustHandle(m)
+	before := len(w.wakes)
+	w.ops = nil
+	w.mustHandle(m, m)
+	if len(w.wakes) != before {
+		t.Errorf("woken for nothing: %q", w.wakes[before:])
+	}
+	if slices.ContainsFunc(w.ops, func(op string) bool { return strings.HasPrefix(op, "write") }) {
+		t.Errorf("written for nothing: %q", w.ops)
+	}
+}
+
+// A beat of a living agent is noted, and wakes nobody.
+func TestBeatWakesNobody(t *testing.T) {
+	w := newWorld(t)
+	w.mustHandle(says(t, "nva-a", 1, nil))
+	before := len(w.wakes)
+	w.mustHandle(says(t, "nva-a", 2, func(e *event.Event) { e.Kind, e.Announce, e.Beat = event.Alive, nil, 9 }))
+	if doc := w.nva("nva-a"); doc.Alive.Beat != 9 || len(w.wakes) != before {
+		t.Errorf("beat %d, wakes %q", doc.Alive.Beat, w.wakes[before:])
+	}
+}
+
+// Every call goes wrong once, in every way, also in the delivery after it: in the end the document has the news once, every target that it
+// feeds was woken after the document was saved, and the poison is parked.
+func TestEveryCallGoesWrongOnce(t *testing.T) {
+	batch := func() []invocation.Message {
+		return []invocation.Message{says(t, "nva-a", 1, nil), {ID: "poison", Body: []byte("{}")}, says(t, "nva-b", 1, nil)}
+	}
+	clean := newWorld(t)
+	clean.mustHandle(batch()...)
+	calls := len(clean.ops)
+	lost := errors.New("connection reset")
+	ways := map[string]fate{
+		"not done, error": {skip: true, err: lost}, "done, error": {err: lost}, "not done, death": {skip: true, crash: true}, "done, death": {crash: true},
+	}
+	for way, f := range ways {
+		t.Run(way, func(t *testing.T) {
+			for n := 1; n <= calls; n++ {
+				w := newWorld(t)
+				w.fate = nth("", n, n, f)
+				saved := map[string]bool{}
+				w.meddle = func(op string) {
+					if nva, wake := strings.CutPrefix(op, "send hub/both/"); wake {
+						nva, _, _ = strings.Cut(nva, "/")
+						saved[nva] = w.nva(nva).Heard()
+						if !saved[nva] {
+							t.Errorf("call %d: %s before the document was saved", n, op)
+						}
+					}
+				}
+				for delivery := 1; ; delivery++ {
+					if delivery > 3 {
+						t.Fatalf("call %d: still not completed", n)
+					}
+					if died, err := w.handle(batch()...); err == nil && !died {
+						break
+					}
+				}
+				for _, nva := range []string{"nva-a", "nva-b"} {
+					if doc := w.nva(nva); doc.Revision != clean.nva(nva).Revision || doc.Outbox || len(doc.RIB()) != 1 {
+						t.Errorf("call %d: %s has revision %d, %d prefixes, outbox %t", n, nva, doc.Revision, len(doc.RIB()), doc.Outbox)
+					}
+				}
+				for _, id := range clean.wakes {
+					if !slices.Contains(w.wakes, id) {
+						t.Errorf("call %d (%s): nobody sent %s, only %q", n, w.ops[n-1], id, w.wakes)
+					}
+				}
+				if len(w.parked) != 1 {
+					t.Errorf("call %d: parked %v", n, w.parked)
+				}
+				if t.Failed() {
+					t.FailNow()
+				}
+			}
+		})
+	}
+}
+
+// Another writer comes between: whoever clears the flag has sent the wakes for both.
+func TestConflictAfterTheSave(t *testing.T) {
+	for _, at := range []string{"write nvas/hub/nva-b.json", "send hub/both/nva-b/1"} {
+		t.Run(at, func(t *testing.T) {
+			w := newWorld(t)
+			done := false
+			w.meddle = func(op string) {
+				if op == at && !done {
+					done = true
+					w.mustHandle(says(t, "nva-b", 2, nil))
+				}
+			}
+			w.mustHandle(says(t, "nva-b", 1, nil))
+			if doc := w.nva("nva-b"); !done || doc.Outbox || len(doc.RIB()) != 2 {
+				t.Errorf("outbox %t, %d prefixes", doc.Outbox, len(doc.RIB()))
+			}
+			if newest := fmt.Sprintf("hub/both/nva-b/%d", w.nva("nva-b").Revision); !slices.Contains(w.wakes, newest) {
+				t.Errorf("wakes %q, want %s among them", w.wakes, newest)
+			}
+		})
+	}
+}
+
+func TestPoisonIsParkedWithItsReason(t *testing.T) {
+	tests := []struct {
+		name, reason string
+		message      invocation.Message
+	}{
+		{"not JSON", "JSON", invocation.Message{ID: "m-1", Body: []byte("nonsense")}},
+		{"an NVA that the domain file does not know", "the domain file hub has no nva nva-z: add it there", says(t, "nva-z", 1, nil)},
+		{"a domain without a file", "domain file nowhere", says(t, "nva-a", 1, func(e *event.Event) { e.Domain = "nowhere" })},
+		{"a cloned machine", "two machines run with the name nva-a", says(t, "nva-a", 2, func(e *event.Event) { e.Boot = "boot-of-the-clone" })},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			w := newWorld(t)
+			w.mustHandle(says(t, "nva-a", 1, nil))
+			w.mustHandle(tt.message, says(t, "nva-b", 1, nil))
+			p, ok := w.parked[tt.message.ID]
+			if !ok || !strings.Contains(p.Reason, tt.reason) || p.Body != string(tt.message.Body) || p.Sequence != tt.message.SequenceNumber || !p.At.Equal(w.now) {
+				t.Errorf("parked: %+v, want the reason %q", p, tt.reason)
+			}
+			if len(w.nva("nva-b").RIB()) != 1 || len(w.nva("nva-a").RIB()) != 1 {
+				t.Error("the rest of the batch was not merged, or the poison was")
+			}
+		})
+	}
+}
+
+func TestCloneIsShownOnce(t *testing.T) {
+	w := newWorld(t)
+	w.mustHandle(says(t, "nva-a", 1, nil))
+	clone := says(t, "nva-a", 2, func(e *event.Event) { e.Boot = "other" })
+	w.mustHandle(clone)
+	if c := w.nva("nva-a").Clone; c == nil || c.Boot != "other" {
+		t.Fatalf("clone %v", c)
+	}
+	w.ops = nil
+	w.mustHandle(clone)
+	if slices.ContainsFunc(w.ops, func(op string) bool { return strings.HasPrefix(op, "write") || strings.HasPrefix(op, "send") }) {
+		t.Errorf("written or woken again: %q", w.ops)
+	}
+}
+
+// A document that cannot be read keeps only its own NVA's news back.
+func TestOneNVAsTroubleIsItsOwn(t *testing.T) {
+	w := newWorld(t)
+	w.set("nvas/hub/nva-a.json", []byte("damaged"))
+	_, err := w.handle(says(t, "nva-a", 1, nil), invocation.Message{ID: "poison", Body: []byte("?")}, says(t, "nva-b", 1, nil))
+	if err == nil {
+		t.Fatal("the batch was completed although nva-a's event was not merged")
+	}
+	if len(w.nva("nva-b").RIB()) != 1 || !slices.Contains(w.wakes, "hub/both/nva-b/1") || len(w.parked) != 1 {
+		t.Errorf("nva-b has %d prefixes, wakes %q, parked %d", len(w.nva("nva-b").RIB()), w.wakes, len(w.parked))
+	}
+}
+
+func TestPatience(t *testing.T) {
+	t.Run("trouble that passes is sat out", func(t *testing.T) {
+		w := newWorld(t)
+		w.fate = nth("read nvas", 1, 6, fate{skip: true, err: errors.New("away")})
+		w.mustHandle(says(t, "nva-b", 1, nil))
+		if w.paused != 6300*time.Millisecond { // 0.1 + 0.2 + … + 3.2 s
+			t.Errorf("paused for %s", w.paused)
+		}
+	})
+	t.Run("it ends before the lock of the batch does, whatever its size", func(t *testing.T) {
+		w := newWorld(t)
+		w.fate = nth("read nvas", 1, 1<<30, fate{skip: true, err: errors.New("away")})
+		_, err := w.handle(says(t, "nva-a", 1, nil), says(t, "nva-b", 1, nil))
+		if err == nil || !strings.Contains(err.Error(), "nva-a") || !strings.Contains(err.Error(), "nva-b") {
+			t.Errorf("error %v, want both NVAs named", err)
+		}
+		if w.paused > 20*time.Second || w.paused < 10*time.Second {
+			t.Errorf("paused for %s", w.paused)
+		}
+	})
+	t.Run("a document that is always taken by others", func(t *testing.T) {
+		w := newWorld(t)
+		w.fate = nth("write nvas", 1, 1<<30, fate{skip: true, err: fault.New(fault.Conflict, "somebody was first")})
+		if _, err := w.handle(says(t, "nva-b", 1, nil)); err == nil || !strings.Contains(err.Error(), "faster than it can be merged") {
+			t.Errorf("error %v", err)
+		}
+	})
+}
+
+func TestManyDeliveriesAreWarnedOf(t *testing.T) {
+	w := newWorld(t)
+	m := says(t, "nva-a", 1, nil)
+	m.DeliveryCount = 5
+	w.mustHandle(m)
+	if !strings.Contains(w.log.String(), "delivered many times") {
+		t.Errorf("log: %s", w.log.String())
+	}
+}
+
+type shelf map[string][]byte
+
+func (s shelf) Put(_ context.Context, name string, data []byte) error { s[name] = data; return nil }
+
+func (s shelf) List(_ context.Context, prefix string) ([]string, error) {
+	var names []string
+	for name := range s {
+		if strings.HasPrefix(name, prefix) {
+			names = append(names, name)
+		}
+	}
+	return names, nil
+}
+
+func TestLotKeepsOneDocumentPerMessage(t *testing.T) {
+	s := shelf{}
+	lot := ingest.ShelfLot{Shelf: s}
+	p := ingest.Parked{ID: "hub/../nva-a/1", Sequence: 7, Reason: "why", Body: "what"}
+	for range 2 {
+		if err := lot.Park(t.Context(), p); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n, err := lot.Parked(t.Context()); err != nil || n != 1 {
+		t.Errorf("%d parked, %v", n, err)
+	}
+	body, ok := s["7-hub____nva-a_1.json"]
+	if !ok || !strings.Contains(string(body), `"reason": "why"`) {
+		t.Errorf("shelf: %v", s)
+	}
+}
