@@ -65,9 +65,9 @@ func bound(bounds map[string]int, p netip.Prefix, word, number string) error {
 	return nil
 }
 
-// Matches reports whether p is matched.
+// Matches reports whether p is matched; a prefix of the other family never is.
 func (m Match) Matches(p netip.Prefix) bool {
-	return p.Bits() >= m.Min && p.Bits() <= m.Max && m.Prefix.Contains(p.Addr()) && p.Addr().BitLen() == m.Prefix.Addr().BitLen()
+	return p.Bits() >= m.Min && p.Bits() <= m.Max && m.Prefix.Contains(p.Addr())
 }
 
 // String returns the form that ParseMatch reads.
