@@ -100,7 +100,9 @@ func TestDiff(t *testing.T) {
 		},
 		{
 			"other next hop type, same address: changed",
-			[]plan.Route{plan.NewRoute(owned, "10.1.0.0/16", "VirtualNetworkGateway", addr("10.255.0.4"))}, []plan.Want{wantOurs}, rules(9, owned),
+			[]plan.Route{plan.NewRoute(owned, "10.1.0.0/16", "VirtualNetworkGateway", addr("10.255.0.4"))},
+			[]plan.Want{wantOurs},
+			rules(9, owned),
 			"~ pointsman-10-1-0-0-16 10.1.0.0/16 10.255.0.4 > 10.255.0.4", "put pointsman-10-1-0-0-16",
 		},
 		{
