@@ -94,10 +94,10 @@ func (d *demo) start(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := d.watch.attach(d.sys); err != nil {
+	if err = d.watch.attach(d.sys); err != nil {
 		return err
 	}
-	if err := d.appliances(); err != nil {
+	if err = d.appliances(); err != nil {
 		return err
 	}
 	d.watch.real = d.real
@@ -163,6 +163,7 @@ func (d *demo) intro(what string) {
 
 // close ends everything that start started.
 func (d *demo) close() error {
+	d.out.mute(true)
 	var errs []error
 	for _, n := range []nva{d.a, d.b} {
 		if n != nil {

@@ -41,7 +41,7 @@ func TestJournalFitsTheSteps(t *testing.T) {
 		doc := state.NewNVA(domain, name)
 		for _, e := range events {
 			got = append(got, says(e))
-			if _, err := doc.Merge(e, e.Time); err != nil {
+			if _, err = doc.Merge(e, e.Time); err != nil {
 				t.Error(err)
 			}
 		}
@@ -196,7 +196,8 @@ func TestScreenOrdersLines(t *testing.T) {
 	const want = "\nstep\n" +
 		"    1.000  app    merged    first                           aside\n" +
 		"    2.000  table  PUT       second\nend\n"
-	if got, err := os.ReadFile(f.Name()); err != nil || string(got) != want {
+	got, err := os.ReadFile(f.Name())
+	if err != nil || string(got) != want {
 		t.Errorf("got\n%s\nwant\n%s (%v)", got, want, err)
 	}
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"io"
 	"net"
 	"sync"
@@ -99,5 +100,8 @@ func (f *forwarder) close() error {
 	err := f.listener.Close()
 	f.cut(true)
 	f.calls.Wait()
-	return err
+	if err != nil {
+		return fmt.Errorf("way to the bus: %w", err)
+	}
+	return nil
 }

@@ -71,7 +71,7 @@ func newNVA(l lab, fabric *netns.NS, name string, net30 int) (*kernel, error) {
 			return nil
 		})
 	}()
-	if err := k.wire(l, net30); err != nil {
+	if err = k.wire(l, net30); err != nil {
 		return nil, errors.Join(err, k.close())
 	}
 	return k, nil
@@ -90,10 +90,12 @@ func (k *kernel) wire(l lab, net30 int) error {
 	}
 	var inside net.Listener
 	if err := k.ns.Do(func() (err error) {
-		inside, err = new(net.ListenConfig).Listen(context.Background(), "tcp", "127.0.0.1:0")
-		return err
+		if inside, err = new(net.ListenConfig).Listen(context.Background(), "tcp", "127.0.0.1:0"); err != nil {
+			return fmt.Errorf("way to the bus: %w", err)
+		}
+		return nil
 	}); err != nil {
-		return fmt.Errorf("way to the bus: %w", err)
+		return err
 	}
 	k.bus = forward(inside, l.bus)
 	return k.configure(strings.Replace(l.connection, l.bus, inside.Addr().String(), 1))
@@ -132,7 +134,7 @@ func (k *kernel) boot(context.Context) error {
 	agent.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL} // a Ctrl-C is not for it
 	started := make(chan error)
 	k.starts <- func() { started <- agent.Start() }
-	if err := <-started; err != nil {
+	if err = <-started; err != nil {
 		return fmt.Errorf("start the agent of %s: %w", k.name, err)
 	}
 	k.agent = agent

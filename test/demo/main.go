@@ -78,7 +78,7 @@ func parse(args []string, stderr io.Writer) (options, error) {
 		wrong = fmt.Sprintf("--recorded: the recorded events have %d prefixes and cannot be recorded again", defaultPrefixes)
 	}
 	if wrong != "" {
-		fmt.Fprintln(stderr, "demo:", wrong)
+		_, _ = fmt.Fprintln(stderr, "demo:", wrong)
 		return o, errors.New(wrong)
 	}
 	return o, nil
@@ -97,7 +97,7 @@ func command(o options) int {
 		return 1
 	}
 	code := d.show(ctx)
-	if err := d.close(); err != nil {
+	if err = d.close(); err != nil {
 		out.note("clean-up: %v", err)
 		code = 1
 	}

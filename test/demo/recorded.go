@@ -16,7 +16,7 @@ import (
 // journal holds what the two agents published in a run of this demonstration with --record, one event a line.
 //
 //go:embed testdata/journal.jsonl
-var journal []byte //nolint:gochecknoglobals // go:embed needs a variable; nothing writes it
+var journal []byte
 
 // recorded plays one NVA's part of the journal: each action publishes its next event.
 type recorded struct {

@@ -48,12 +48,11 @@ func (d *demo) serveTable(ctx context.Context) (url string, end func(), err erro
 	}
 	server := &http.Server{ReadHeaderTimeout: 10 * time.Second, Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		raw, _, _ := d.sys.ARM.Table(system.TableID)
-		t, err := readTable(raw)
-		if err != nil {
-			http.Error(w, err.Error(), http.StatusInternalServerError)
-			return
+		if t, failed := readTable(raw); failed != nil {
+			http.Error(w, failed.Error(), http.StatusInternalServerError)
+		} else {
+			t.print(w)
 		}
-		t.print(w)
 	})}
 	go func() { _ = server.Serve(l) }()
 	return "http://" + l.Addr().String(), func() { _ = server.Close() }, nil

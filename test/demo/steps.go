@@ -73,7 +73,7 @@ func (d *demo) learn(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if _, err := d.change(ctx, &change{nva: nameB}, added(d.prefixes), func() (time.Time, error) { return d.b.learn(ctx, d.prefixes) }); err != nil {
+	if _, err = d.change(ctx, &change{nva: nameB}, added(d.prefixes), func() (time.Time, error) { return d.b.learn(ctx, d.prefixes) }); err != nil {
 		return err
 	}
 	return d.end(ctx, r, first.at, hopA, nil)
@@ -126,7 +126,7 @@ func (d *demo) singleChanges(ctx context.Context) error {
 	}
 	d.out.event(line{at: time.Now(), where: "app", what: "waits", text: "no write to ride along with: for some seconds only", colour: dim})
 	r.sample = []netip.Prefix{d.prefixes[spare], back}
-	if err := d.end(ctx, r, last.at, hopA, nil); err != nil {
+	if err = d.end(ctx, r, last.at, hopA, nil); err != nil {
 		return err
 	}
 	d.results[len(d.results)-1].ConvergedMs = slowest.Milliseconds()
@@ -161,10 +161,10 @@ func (d *demo) single(ctx context.Context, p, back netip.Prefix) (time.Duration,
 	if err != nil {
 		return 0, err
 	}
-	if _, err := d.change(ctx, &change{nva: nameA}, "", func() (time.Time, error) { return d.a.learn(ctx, []netip.Prefix{back}) }); err != nil {
+	if _, err = d.change(ctx, &change{nva: nameA}, "", func() (time.Time, error) { return d.a.learn(ctx, []netip.Prefix{back}) }); err != nil {
 		return 0, err
 	}
-	if err := d.settled(ctx); err != nil {
+	if err = d.settled(ctx); err != nil {
 		return 0, err
 	}
 	took := out.done.Sub(out.at)
@@ -195,12 +195,12 @@ func (d *demo) flap(ctx context.Context) error {
 			l.what, l.text = "recorded", plural(len(d.prefixes), "route")+" gone and back at once"
 		}
 		d.out.event(l)
-		if err := d.wait(ctx, 1500*time.Millisecond); err != nil { // longer than an agent gathers at most
+		if err = d.wait(ctx, 1500*time.Millisecond); err != nil { // longer than an agent gathers at most
 			return err
 		}
 		if took > quick && try < flapTries {
 			d.out.note("this machine was too busy for a quick flap; once more")
-			if err := d.everywhere(ctx, hopA, nil); err != nil {
+			if err = d.everywhere(ctx, hopA, nil); err != nil {
 				return err
 			}
 			continue
@@ -222,14 +222,13 @@ func (d *demo) dies(ctx context.Context) error {
 }
 
 func (d *demo) returns(ctx context.Context) error {
-	r := d.begin("nva-returns", "%s is back; it must stay up for %s before it carries traffic again", nameA, holdDown)
+	r := d.begin("nva-returns", "%s is back; it must stay up for %s before it carries traffic (hold-down)", nameA, holdDown)
 	r.ChangedPrefixes, r.MaxPuts = len(d.prefixes), 1
 	r.sample = []netip.Prefix{d.prefixes[0], d.prefixes[len(d.prefixes)-1]}
 	c, err := d.change(ctx, &change{nva: nameA, slow: true}, "on: "+added(d.prefixes)+", agent started", func() (time.Time, error) { return d.a.comeBack(ctx, d.prefixes) })
 	if err != nil {
 		return err
 	}
-	d.out.event(line{at: c.event.Add(time.Nanosecond), where: "app", what: "waits", text: fmt.Sprintf("until it has been up for %s (hold-down)", holdDown), colour: dim})
 	return d.end(ctx, r, c.at, hopA, nil)
 }
 
@@ -406,10 +405,10 @@ func (d *demo) hops(r result) {
 	d.out.say("")
 	for _, p := range r.sample {
 		before, now := r.before[p.String()], after[p.String()]
-		switch {
-		case before == "":
+		switch before {
+		case "":
 			d.out.say("  %-15s  %s  →  %s", p, d.out.paint(dim, "no route "), d.out.paint(green, now))
-		case before == now:
+		case now:
 			d.out.say("  %-15s  %-9s  =  %s", p, before, now)
 		default:
 			d.out.say("  %-15s  %-9s  →  %s", p, before, d.out.paint(green, now))

@@ -116,14 +116,14 @@ func writeSummary(file string, s summary) error {
 	if err != nil {
 		return fmt.Errorf("summary: %w", err)
 	}
-	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+	if err = os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
 		return fmt.Errorf("summary: %w", err)
 	}
 	aside := fmt.Sprintf("%s.%d", file, os.Getpid())
-	if err := os.WriteFile(aside, append(text, '\n'), 0o644); err != nil {
+	if err = os.WriteFile(aside, append(text, '\n'), 0o644); err != nil {
 		return fmt.Errorf("summary: %w", err)
 	}
-	if err := os.Rename(aside, file); err != nil {
+	if err = os.Rename(aside, file); err != nil {
 		return fmt.Errorf("summary: %w", err)
 	}
 	return nil
