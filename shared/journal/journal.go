@@ -42,8 +42,9 @@ func Line(body []byte, enqueued time.Time) ([]byte, error) {
 
 // Entry is one line of a journal.
 type Entry struct {
-	Event event.Event
-	At    time.Time // when the broker accepted it; the event's own time where the line does not say
+	Event    event.Event
+	At       time.Time // when the broker accepted it; the event's own time where the line does not say
+	Accepted bool      // the line says when the broker accepted it
 }
 
 // Parse reads a line. Every error is Poison.
@@ -56,13 +57,14 @@ func Parse(line []byte) (Entry, error) {
 	if err != nil {
 		return Entry{}, err
 	}
-	if at.IsZero() {
+	accepted := !at.IsZero()
+	if !accepted {
 		at = e.Time
 	}
 	if at.IsZero() {
 		return Entry{}, fault.New(fault.Poison, "event %s has neither %s nor time: the order of events is not known", e.ID(), Attribute)
 	}
-	return Entry{Event: e, At: at}, nil
+	return Entry{Event: e, At: at, Accepted: accepted}, nil
 }
 
 // enqueued returns the broker's time, zero where the line has none. Line puts it last: then the rest need not be read a second time.

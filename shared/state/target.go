@@ -12,8 +12,12 @@ import (
 // out is a warning that its owner may still send a write, until a newer write has moved the table's ETag.
 type Intent struct {
 	Run   string    `json:"run"`
+	Wake  string    `json:"wake"` // id of the message that led to the run
 	Since time.Time `json:"since"`
 	Until time.Time `json:"until"`
+	// Fenced: a later run wrote the table's own content to make this run's late write fail, and the ETag did not move. Nothing more
+	// can be done about it; the run itself reads the documents again after its write.
+	Fenced bool `json:"fenced,omitempty"`
 }
 
 // Outcome is how a reconcile of a target ended.
@@ -158,9 +162,9 @@ func (t *Target) Holder(run string, now time.Time) (Intent, bool) {
 	return Intent{}, false
 }
 
-// Others reports whether any other run left an intent, live or run out.
+// Others reports whether any other run left an intent, live or run out, that was not fenced yet.
 func (t *Target) Others(run string) bool {
-	return slices.ContainsFunc(t.Intents, func(i Intent) bool { return i.Run != run })
+	return slices.ContainsFunc(t.Intents, func(i Intent) bool { return i.Run != run && !i.Fenced })
 }
 
 // Holds reports whether the run's own intent is still there.
