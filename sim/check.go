@@ -1,0 +1,357 @@
+package sim
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/pointsman/pointsman/shared/plan"
+	"github.com/pointsman/pointsman/shared/route"
+	"github.com/pointsman/pointsman/shared/state"
+)
+
+// strictAge reports whether invariant I2 must hold at every instant. Where Azure does not move the ETag for a PUT of unchanged content, a run
+// that overslept its lease may write an old answer; it then finds that out itself (docs/write-protocol.md, the fence).
+func (w *World) strictAge() bool { return w.habits.FenceMoves }
+
+// document returns an NVA's document as it is in the store, or nil.
+func (w *World) document(nva string) *state.NVA {
+	return decoded(w.blobs["nvas/"+domain+"/"+nva+".json"].data)
+}
+
+func decoded(data []byte) *state.NVA {
+	if data == nil {
+		return nil
+	}
+	doc, err := state.DecodeNVA(data)
+	if err != nil {
+		panic("sim: " + err.Error())
+	}
+	return doc
+}
+
+// ours returns the next hops of the routes that Pointsman has put into a table.
+func ours(routes []udr) map[netip.Prefix]netip.Addr {
+	out := map[netip.Prefix]netip.Addr{}
+	for _, r := range routes {
+		if r.ours {
+			out[r.Prefix] = r.NextHop
+		}
+	}
+	return out
+}
+
+// others returns what is not Pointsman's, in order.
+func others(routes []udr) []plan.Route {
+	var out []plan.Route
+	for _, r := range routes {
+		if !r.ours {
+			out = append(out, r.Route)
+		}
+	}
+	return out
+}
+
+// witness is what one writer had read: the documents, by which every change of its write must be explained.
+type witness struct {
+	w    *World
+	t    *table
+	docs map[string]*state.NVA
+}
+
+func (w *World) witnessOf(t *table, documents map[string][]byte) witness {
+	x := witness{w: w, t: t, docs: map[string]*state.NVA{}}
+	for _, n := range w.setup.NVAs {
+		if doc := decoded(documents[domain+"/"+n.Name+".json"]); doc != nil {
+			x.docs[n.Name] = doc
+		}
+	}
+	return x
+}
+
+// announces reports whether the documents hold p for the NVA, and the operator lets it through.
+func (x witness) announces(n NVASetup, p netip.Prefix) bool {
+	doc := x.docs[n.Name]
+	if doc == nil || !n.allows(p) || !x.w.feeds(x.t, n.Name) {
+		return false
+	}
+	_, ok := doc.Announces(p)
+	return ok
+}
+
+// feeds reports whether the operator lets the NVA be a next hop in the table.
+func (w *World) feeds(t *table, nva string) bool {
+	i := slices.IndexFunc(w.setup.Tables, func(s TableSetup) bool { return s.Name == t.name })
+	return i >= 0 && w.setup.Tables[i].fedBy(nva)
+}
+
+func (x witness) up(n NVASetup) bool {
+	doc := x.docs[n.Name]
+	return doc != nil && doc.Heard() && !doc.Silent() && !doc.Draining()
+}
+
+// frozen reports whether everybody who was ever heard is silent.
+func (x witness) frozen() bool {
+	heard := false
+	for _, doc := range x.docs {
+		if doc.Heard() && !doc.Silent() {
+			return false
+		}
+		heard = heard || doc.Heard()
+	}
+	return heard
+}
+
+// checkWrite checks one write of a table at the instant at which it takes effect.
+func (w *World) checkWrite(t *table, c *call, before, after content, edit plan.Edit, documents map[string][]byte) {
+	if !slices.Equal(others(before.routes), others(after.routes)) || before.tags != after.tags {
+		w.violate("I1", "table %s: what others have put there was %v %s and is now %v %s", t.name, others(before.routes), before.tags, others(after.routes), after.tags)
+		return
+	}
+	if edit.Empty() {
+		return
+	}
+	if limit := w.limitOf(t); len(after.routes) > limit && len(after.routes) > len(before.routes) {
+		w.violate("I6", "table %s was written with %d routes and may hold %d", t.name, len(after.routes), limit)
+	}
+	x := w.witnessOf(t, documents)
+	was, is := ours(before.routes), ours(after.routes)
+	for _, p := range sorted(was) {
+		if to, stays := is[p]; !stays {
+			x.checkRemoval(c, p)
+		} else if to != was[p] {
+			x.checkMove(p, was[p], to)
+		}
+	}
+	for _, p := range sorted(is) {
+		if _, had := was[p]; !had {
+			x.checkHop(p, is[p])
+		}
+	}
+}
+
+func (w *World) limitOf(t *table) int {
+	most := 0
+	for _, s := range append(w.setups, w.setup) {
+		for _, ts := range s.Tables {
+			if ts.Name == t.name {
+				most = max(most, ts.limit())
+			}
+		}
+	}
+	return most
+}
+
+// checkRemoval: nobody announces what is withdrawn, neither in the documents nor in truth (I4, I7).
+func (x witness) checkRemoval(c *call, p netip.Prefix) {
+	if x.w.edited {
+		return
+	}
+	for _, n := range x.w.setup.NVAs {
+		if x.announces(n, p) {
+			x.w.violate("I4", "table %s: the route for %s was removed, but the document of %s announces it", x.t.name, p, n.Name)
+		}
+		if since, known := x.w.nva(n.Name).known[p]; known && since.Before(c.began) && n.allows(p) && x.w.feeds(x.t, n.Name) {
+			x.w.violate("I4", "table %s: the route for %s was removed, but %s has announced it all the time since %v and never withdrawn it", x.t.name, p, n.Name, since.Sub(start()))
+		}
+	}
+}
+
+// checkHop: a route leads to somebody who announces its prefix (I7: nothing is invented).
+func (x witness) checkHop(p netip.Prefix, hop netip.Addr) {
+	if n := x.w.setup.hop(hop); !x.w.edited && !x.announces(n, p) {
+		x.w.violate("I7", "table %s: %s was sent to %s, who does not announce it", x.t.name, p, x.w.via(hop))
+	}
+}
+
+// checkMove: fast away, slow back, and nothing moves onto somebody doubtful or while everybody is silent (I4).
+func (x witness) checkMove(p netip.Prefix, from, to netip.Addr) {
+	if x.w.edited || x.t.foreign > 0 {
+		return
+	}
+	x.checkHop(p, to)
+	old, next := x.w.setup.hop(from), x.w.setup.hop(to)
+	if !x.announces(old, p) || !x.announces(next, p) {
+		return
+	}
+	draining := x.docs[old.Name].Draining()
+	switch {
+	case draining:
+	case x.frozen():
+		x.w.violate("I4", "table %s: %s was moved from %s to %s while every NVA is silent", x.t.name, p, old.Name, next.Name)
+	case !x.up(next):
+		x.w.violate("I4", "table %s: %s was moved from %s onto %s, which is not up", x.t.name, p, old.Name, next.Name)
+	case x.up(old) && x.w.now.Before(x.docs[next.Name].Since.Add(x.w.setup.HoldDown)):
+		x.w.violate("hold-down", "table %s: %s was moved from %s, which works, to %s, which is up since %v only", x.t.name, p, old.Name, next.Name,
+			x.w.now.Sub(x.docs[next.Name].Since).Round(time.Millisecond))
+	}
+}
+
+// checkRest: when faults have stopped and time has passed, documents and tables are what the machines say (I3).
+func (w *World) checkRest() {
+	docs := map[string]*state.NVA{}
+	for _, n := range w.nvas {
+		doc := w.document(n.name)
+		docs[n.name] = doc
+		n.checkDocument(doc)
+	}
+	for _, t := range w.tables {
+		if w.violation == nil {
+			w.checkTable(t, docs)
+		}
+	}
+}
+
+// checkDocument compares an NVA with what is known of it.
+func (n *nva) checkDocument(doc *state.NVA) {
+	w := n.w
+	switch {
+	case n.unguarded():
+		return
+	case n.agent == nil && doc != nil && doc.Heard() && !doc.Silent() && !doc.Draining():
+		w.violate("I3", "%s is dead, and its document says that it is up", n.name)
+	case n.agent == nil:
+		return
+	case doc == nil || !doc.Heard():
+		w.violate("I3", "%s lives, and was never heard", n.name)
+	case doc.Silent() || doc.Draining():
+		w.violate("I3", "%s lives, and its document says silent %v, draining %v", n.name, doc.Silent(), doc.Draining())
+	}
+	if w.violation != nil {
+		return
+	}
+	if missing, differs := doc.Gap(); missing > 0 || differs {
+		w.violate("I3", "the document of %s has a gap: %d events missing, RIB differs: %v", n.name, missing, differs)
+	}
+	if doc.Outbox {
+		w.violate("I3", "the document of %s still asks for wakes to be sent", n.name)
+	}
+	rib := doc.RIB()
+	same := len(rib) == len(n.routes)
+	for _, e := range rib {
+		metric, has := n.routes[e.Prefix]
+		same = same && has && metric == e.Attrs.Metric
+	}
+	if !same {
+		w.violate("I3", "%s has the routes %v, its document says %v", n.name, n.routes, rib)
+	}
+}
+
+// checkTable compares a table with the machines.
+func (w *World) checkTable(t *table, docs map[string]*state.NVA) {
+	x := witness{w: w, t: t, docs: docs}
+	setup := w.targetSetup(t)
+	if setup.Name == "" {
+		return // no longer a target
+	}
+	have, taken := ours(t.routes), map[netip.Prefix]bool{}
+	for _, r := range others(t.routes) {
+		taken[r.Prefix] = r.Prefix.IsValid()
+	}
+	var missing, extra []netip.Prefix
+	wanted := x.wanted()
+	for _, p := range wanted {
+		hop, there := have[p]
+		switch {
+		case !there && !taken[p]:
+			missing = append(missing, p)
+		case there && !x.right(p, hop):
+			w.violate("I3", "table %s: %s goes to %s at rest, which is not the best of those who announce it", t.name, p, w.via(hop))
+		}
+	}
+	for _, p := range sorted(have) {
+		if _, found := slices.BinarySearchFunc(wanted, p, route.Compare); !found {
+			extra = append(extra, p)
+		}
+	}
+	guarded := len(extra) >= w.setup.minRemoved() && 2*len(extra) > len(have)
+	if len(extra) > 0 && !guarded {
+		w.violate("I3", "table %s: nobody announces %v any more, and the routes are still there at rest", t.name, extra)
+	}
+	after := len(t.routes) + len(missing)
+	if len(missing) > 0 && after <= setup.limit() {
+		w.violate("I3", "table %s: there is no route for %v at rest", t.name, missing)
+	}
+	w.checkOwned(t)
+}
+
+// checkOwned: every route that Pointsman has written is known to be its own.
+func (w *World) checkOwned(t *table) {
+	body := w.blobs["targets/"+domain+"/"+t.name+".json"].data
+	if body == nil {
+		return
+	}
+	doc, err := state.DecodeTarget(body)
+	if err != nil {
+		panic("sim: " + err.Error())
+	}
+	for _, r := range t.routes {
+		if r.ours && !doc.Owns(r.Name) {
+			w.violate("I3", "table %s: route %s was written by Pointsman, and the target's document has forgotten it: nobody will ever change it again", t.name, r.Name)
+		}
+	}
+}
+
+func (w *World) targetSetup(t *table) TableSetup {
+	for _, s := range w.setup.Tables {
+		if s.Name == t.name {
+			return s
+		}
+	}
+	return TableSetup{}
+}
+
+// wanted returns the prefixes that somebody announces and may.
+func (x witness) wanted() []netip.Prefix {
+	all := map[netip.Prefix]bool{}
+	for _, n := range x.w.setup.NVAs {
+		if doc := x.docs[n.Name]; doc != nil {
+			for _, e := range doc.RIB() {
+				if x.announces(n, e.Prefix) {
+					all[e.Prefix] = true
+				}
+			}
+		}
+	}
+	return sorted(all)
+}
+
+// right reports whether hop is a next hop that p may rest on:
+//
+//	some announcer lives, silence: down   the best living one
+//	some announcer lives, silence: hold   the best living one, or a better silent one that has it already
+//	none lives                            any announcer (the one that had it)
+//
+// Best: preference, then metric, then name.
+func (x witness) right(p netip.Prefix, hop netip.Addr) bool {
+	var list []NVASetup
+	for _, n := range x.w.setup.NVAs {
+		if x.announces(n, p) {
+			list = append(list, n)
+		}
+	}
+	metric := func(n NVASetup) uint32 { a, _ := x.docs[n.Name].Announces(p); return a.Metric }
+	slices.SortFunc(list, func(a, b NVASetup) int {
+		return cmp.Or(cmp.Compare(b.Preference, a.Preference), cmp.Compare(metric(a), metric(b)), strings.Compare(a.Name, b.Name))
+	})
+	best := slices.IndexFunc(list, func(n NVASetup) bool { return x.w.nva(n.Name).agent != nil || x.w.nva(n.Name).unguarded() })
+	at := slices.IndexFunc(list, func(n NVASetup) bool { return n.Hop == hop })
+	switch {
+	case at < 0:
+		return false
+	case best < 0 || at == best:
+		return true
+	}
+	return x.w.setup.Hold && at < best && x.docs[list[at].Name].Silent() && !x.docs[list[at].Name].Draining()
+}
+
+func sorted[V any](m map[netip.Prefix]V) []netip.Prefix {
+	out := make([]netip.Prefix, 0, len(m))
+	for p := range m {
+		out = append(out, p)
+	}
+	slices.SortFunc(out, route.Compare)
+	return out
+}

@@ -1,0 +1,402 @@
+package sim
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/pointsman/pointsman/shared/plan"
+)
+
+// deed is something that somebody does to the world at a time.
+type deed struct {
+	after time.Duration
+	name  string
+	do    func(w *World)
+}
+
+// history is one life of a small world, decided by a seed.
+type history struct {
+	seed   uint64
+	setup  Setup
+	habits Habits
+	deeds  []deed
+}
+
+// newHistory makes up a world and what will be done to it.
+func newHistory(seed uint64) *history {
+	ask := &asker{luck: &luck{seed: seed}, id: hash("history")}
+	h := &history{seed: seed}
+	h.setup = someSetup(ask)
+	h.habits = Habits{
+		Faults: [...]int{0, 2, 5, 10, 20}[ask.pick(5)], FenceMoves: ask.pick(4) > 0, VisibleLate: ask.pick(2) == 0, Dedup: ask.pick(2) == 0,
+		MaxBytes: [...]int{0, 1250}[ask.pick(2)],
+	}
+	for range 5 + ask.pick(12) {
+		h.deeds = append(h.deeds, someDeed(ask, h.setup))
+	}
+	slices.SortStableFunc(h.deeds, func(a, b deed) int { return int(a.after - b.after) })
+	return h
+}
+
+// lasts is how long deeds are done; then the world comes to rest.
+const lasts = 90 * time.Second
+
+// someSetup returns one of a few dozen small domains, so that parsed domain files can be kept between histories.
+func someSetup(ask *asker) Setup {
+	s := Setup{
+		Hold: ask.pick(3) == 0, HoldDown: [...]time.Duration{0, 12 * time.Second}[ask.pick(2)],
+		WritePrice: [...]float64{0, 5}[ask.pick(2)], WriteCap: 5 * time.Second,
+	}
+	kind := ask.pick(3)
+	for i := range 2 + kind/2 {
+		s.NVAs = append(s.NVAs, someNVA(i))
+	}
+	s.Tables = []TableSetup{{Name: "t1", Limit: [...]int{1000, 8}[ask.pick(4)/3]}}
+	if kind == 1 {
+		s.Tables = append(s.Tables, TableSetup{Name: "t2", NVAs: []string{"b"}})
+	}
+	return s
+}
+
+func someNVA(i int) NVASetup {
+	return NVASetup{
+		Name: string(rune('a' + i)), Hop: netip.AddrFrom4([4]byte{10, 0, 0, byte(4 + i)}), Preference: 200 - 50*(i%2),
+		Allow: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("0.0.0.0/0")},
+	}
+}
+
+// somePrefix returns one of eight.
+func somePrefix(ask *asker) netip.Prefix {
+	if i := ask.pick(8); i > 0 {
+		return netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(i), 0, 0}), 24)
+	}
+	return netip.MustParsePrefix("0.0.0.0/0")
+}
+
+// someDeed makes up one thing that is done.
+func someDeed(ask *asker, s Setup) deed {
+	after := time.Duration(ask.pick(int(lasts/time.Millisecond))) * time.Millisecond
+	name := s.NVAs[ask.pick(len(s.NVAs))].Name
+	p, q := somePrefix(ask), somePrefix(ask)
+	metric := uint32(10 * (1 + ask.pick(3)))
+	span := time.Duration(1+ask.pick(40)) * time.Second
+	t := s.Tables[ask.pick(len(s.Tables))].Name
+	on := func(what string, do func(n *nva)) deed {
+		return deed{after, name + " " + what, func(w *World) { do(w.nva(name)) }}
+	}
+	switch ask.pick(30) {
+	case 0, 1, 2, 3, 4:
+		return on(fmt.Sprintf("announces %s", p), func(n *nva) {
+			if n.on {
+				n.announce(p, metric)
+				n.announce(q, metric)
+			}
+		})
+	case 5, 6, 7, 8:
+		return on(fmt.Sprintf("withdraws %s", p), func(n *nva) { n.withdraw(p) })
+	case 9:
+		return on(fmt.Sprintf("flaps %s", p), func(n *nva) { n.flap(p, span/20) })
+	case 10, 11:
+		return on("dies", (*nva).die)
+	case 12, 13:
+		return on("dies and returns", func(n *nva) { n.reboot(span, p, q) })
+	case 14:
+		return on("restarts its agent", func(n *nva) { n.restart(span / 4) })
+	case 15, 16:
+		return on("kills its agent", func(n *nva) { n.crash(span/4, metric == 10) })
+	case 17:
+		return on("drains", func(n *nva) { n.drain(span) })
+	case 18, 19:
+		return on(fmt.Sprintf("is cut off for %v", span), func(n *nva) { n.isolate(2 * span) })
+	case 20:
+		return deed{after, fmt.Sprintf("bus down %v", span), func(w *World) { w.busDown(2 * span) }}
+	case 21, 22:
+		return deed{after, "third party", func(w *World) { w.table(t).foreignEdit(p, int(metric)/10) }}
+	case 23:
+		return deed{after, "operator edits the domain file", func(w *World) { w.editDomain(name) }}
+	case 24:
+		return deed{after, "operator uploads a broken domain file", func(w *World) { w.breakDomain(span) }}
+	case 25:
+		return deed{after, fmt.Sprintf("ARM throttles for %v", span), func(w *World) { w.throttle(span) }}
+	case 26:
+		return deed{after, fmt.Sprintf("ARM is down for %v", span), func(w *World) { w.table(t).outage(span) }}
+	case 27:
+		return deed{after, fmt.Sprintf("store down for %v", span), func(w *World) { w.storeDown(span) }}
+	case 28:
+		return on("is cloned", func(n *nva) {
+			n.startClone(p)
+			n.w.after(span, n.stopClone)
+		})
+	default:
+		return deed{after, "the function app restarts", (*World).restartFunctions}
+	}
+}
+
+func (n *nva) flap(p netip.Prefix, gap time.Duration) {
+	metric, has := n.routes[p]
+	if !has {
+		return
+	}
+	n.withdraw(p)
+	n.w.after(gap, func() {
+		if n.on {
+			n.announce(p, metric)
+		}
+	})
+}
+
+func (n *nva) reboot(gap time.Duration, routes ...netip.Prefix) {
+	n.die()
+	n.w.after(gap, func() {
+		n.boot()
+		n.w.after(gap/10, func() {
+			if n.on {
+				for _, p := range routes {
+					n.announce(p, 10)
+				}
+			}
+		})
+	})
+}
+
+// restart stops the agent as systemd does for an upgrade.
+func (n *nva) restart(gap time.Duration) {
+	if n.agent == nil {
+		return
+	}
+	n.w.tell(n.name, "its agent is restarted")
+	n.agent.machine.Stop(n.clock(), goodbye, "upgrade")
+	n.agent.turn()
+	n.w.after(gap+time.Second, n.revive)
+}
+
+// revive starts the agent again if the machine runs.
+func (n *nva) revive() {
+	n.stopAgent()
+	if n.on {
+		n.w.tell(n.name, "its agent starts")
+		n.startAgent()
+	}
+}
+
+// crash ends the agent without a word; it is started again, perhaps without its file.
+func (n *nva) crash(gap time.Duration, loseFile bool) {
+	if n.agent == nil {
+		return
+	}
+	n.w.tell(n.name, "its agent crashes")
+	n.stopAgent()
+	n.stopClone()
+	if loseFile {
+		n.w.tell(n.name, "the file with its epoch is lost")
+		n.epoch = 0
+	}
+	n.w.after(gap, n.revive)
+}
+
+// drain shuts the machine down in order.
+func (n *nva) drain(gap time.Duration) {
+	if n.agent == nil {
+		return
+	}
+	n.w.tell(n.name, "is shut down: it asks to carry nothing")
+	n.stopClone()
+	n.agent.machine.Stop(n.clock(), draining, "shutdown")
+	n.agent.turn()
+	n.w.after(5*time.Second, n.die)
+	if gap > 20*time.Second {
+		n.w.after(gap, func() { n.reboot(0) })
+	}
+}
+
+func (n *nva) isolate(d time.Duration) {
+	n.w.tell(n.name, "cannot reach the bus for %v", d)
+	n.cut = n.w.now.Add(d)
+}
+
+func (w *World) busDown(d time.Duration) {
+	w.tell("bus", "down for %v", d)
+	w.troubles.bus = w.now.Add(d)
+}
+
+func (w *World) storeDown(d time.Duration) {
+	w.tell("store", "down for %v", d)
+	w.troubles.store = w.now.Add(d)
+}
+
+func (w *World) throttle(d time.Duration) {
+	w.tell("ARM", "the subscription's quota is used up for %v", d)
+	w.troubles.arm = w.now.Add(d)
+}
+
+func (t *table) outage(d time.Duration) {
+	t.w.tell("ARM", "table %s cannot be reached for %v", t.name, d)
+	t.down = t.w.now.Add(d)
+}
+
+// restartFunctions ends every running call.
+func (w *World) restartFunctions() {
+	w.tell("host", "the function app restarts")
+	for _, c := range slices.Clone(w.calls) {
+		c.kill()
+	}
+}
+
+// foreignEdit is what somebody with a browser does to a table.
+func (t *table) foreignEdit(p netip.Prefix, kind int) {
+	mine := func(r udr) bool { return r.ours && r.Prefix == p }
+	has := func(p netip.Prefix) func(udr) bool { return func(r udr) bool { return r.Prefix == p } }
+	switch kind {
+	case 1:
+		t.edit("adds a route of their own for "+p.String(), func(routes []udr) []udr {
+			if slices.ContainsFunc(routes, has(p)) {
+				return routes
+			}
+			return append(routes, udr{Route: plan.NewRoute(strings.NewReplacer(".", "-", "/", "-").Replace("their-"+p.String()), p.String(), "None", netip.Addr{})})
+		})
+	case 2:
+		t.edit("removes the route for "+p.String(), func(routes []udr) []udr { return slices.DeleteFunc(routes, has(p)) })
+	default:
+		t.edit("sends "+p.String()+" elsewhere", func(routes []udr) []udr {
+			if i := slices.IndexFunc(routes, mine); i >= 0 {
+				routes[i].NextHop = netip.MustParseAddr("10.0.0.99")
+			}
+			return routes
+		})
+	}
+}
+
+// editDomain is a change of the domain file: another NVA is preferred.
+func (w *World) editDomain(name string) {
+	s := w.setup
+	s.NVAs = slices.Clone(s.NVAs)
+	for i := range s.NVAs {
+		s.NVAs[i].Preference = 100
+		if s.NVAs[i].Name == name {
+			s.NVAs[i].Preference = 300
+		}
+	}
+	w.tell("operator", "prefers %s now", name)
+	w.use(s)
+}
+
+// use puts another domain file in force.
+func (w *World) use(s Setup) {
+	w.setups = append(w.setups, w.setup)
+	w.setup = s
+	w.edited = true
+	w.upload(s.yaml())
+}
+
+// breakDomain uploads a file that is not valid; later the last one again.
+func (w *World) breakDomain(d time.Duration) {
+	w.tell("operator", "uploads a domain file that is not valid")
+	w.upload("domain: " + domain + "\nnvas: none\n")
+	w.after(d, func() { w.upload(w.setup.yaml()) })
+}
+
+// without says what of a history is left out, to find what matters.
+type without struct {
+	deeds map[int]bool
+	odd   map[uint64]bool
+}
+
+// live lives the history to its end, or to the first invariant that does not hold. f comes from an earlier history with the same domain
+// file, or is nil. With a story, what happens is told in it.
+func (h *history) live(f *functions, out without, story *[]string) *World {
+	w := newWorld(h.setup, h.habits, &luck{seed: h.seed, calm: out.odd, note: story != nil}, f)
+	w.story = story
+	defer w.close()
+	w.begin()
+	for i, d := range h.deeds {
+		if !out.deeds[i] {
+			w.agenda.put(start().Add(d.after), func() { d.do(w) })
+		}
+	}
+	w.agenda.put(start().Add(lasts/2), w.sweepNow)
+	w.runUntil(start().Add(lasts))
+	for _, stage := range []func(){w.stabilize, w.checkRest, w.checkEconomy, w.replay} {
+		if w.violation == nil {
+			stage()
+		}
+	}
+	return w
+}
+
+// begin switches the NVAs on, with routes.
+func (w *World) begin() {
+	ask := &asker{luck: w.luck, id: hash("begin")}
+	for _, n := range w.nvas {
+		n.behind = [...]time.Duration{0, 0, 0, 0, 4 * time.Second, -4 * time.Second, 45 * time.Second}[ask.pick(7)]
+		first := []netip.Prefix{somePrefix(ask), somePrefix(ask), somePrefix(ask), netip.MustParsePrefix("10.1.0.0/24")}
+		w.after(time.Duration(ask.pick(3000))*time.Millisecond, func() {
+			n.boot()
+			for _, p := range first[:1+len(first)/2] {
+				n.announce(p, 10)
+			}
+		})
+	}
+	for _, t := range w.tables {
+		t.routes = append(t.routes,
+			udr{Route: plan.NewRoute("to-inspection", "192.168.0.0/16", "VirtualAppliance", netip.MustParseAddr("10.9.9.9"))},
+			udr{Route: plan.NewRoute("pointsman-10-2-0-0-24", "172.16.0.0/24", "None", netip.Addr{})}, // looks like one of ours
+			udr{Route: plan.NewRoute("monitor", "AzureMonitor", "Internet", netip.Addr{})})
+	}
+}
+
+// stabilize ends all trouble, gives everybody who lives a way to the bus, and lets time pass: beats, snapshots, a sweep.
+func (w *World) stabilize() {
+	w.tell("-", "trouble ends")
+	w.habits.Faults = 0
+	w.troubles = troubles{}
+	w.luck.off = true
+	for _, n := range w.nvas {
+		n.cut = time.Time{}
+		n.stopClone()
+	}
+	for _, t := range w.tables {
+		t.down = time.Time{}
+	}
+	w.upload(w.setup.yaml())
+	w.advance(snapshotEvery + 20*time.Second) // every agent has said all that it has
+	w.sweepNow()
+	w.advance(45 * time.Second)
+	w.sweepNow()
+	w.advance(40 * time.Second)
+}
+
+// replay delivers the whole history again: nothing may be written (I5).
+func (w *World) replay() {
+	w.tell("-", "all of history is delivered again")
+	puts := w.counts.PUTs
+	for i := len(w.events.history) - 1; i >= 0; i-- {
+		d := w.events.history[i]
+		twin := &delivery{queue: w.events, id: d.id, body: d.body, event: d.event, sequence: d.sequence, enqueued: d.enqueued}
+		w.after(time.Duration(i%7)*time.Millisecond, twin.becomeReady)
+	}
+	w.sweepNow()
+	w.advance(20 * time.Second)
+	if w.violation == nil && w.counts.PUTs != puts {
+		w.violate("I5", "history was delivered again, nothing was new, and %d writes were sent", w.counts.PUTs-puts)
+	}
+	if w.violation == nil {
+		w.checkRest()
+	}
+}
+
+// checkEconomy bounds the writes: no more than there were reasons to write.
+func (w *World) checkEconomy() {
+	revisions := 0
+	for _, n := range w.nvas {
+		revisions += int(w.blobs["nvas/"+domain+"/"+n.name+".json"].revision)
+	}
+	for _, t := range w.tables {
+		reasons := 2*revisions + t.foreign + len(w.setups)*2 + 2
+		if writes := t.applied - t.fences; writes > reasons {
+			w.violate("writes", "table %s was changed %d times for %d reasons", t.name, writes, reasons)
+		}
+	}
+}

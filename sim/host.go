@@ -1,0 +1,327 @@
+package sim
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/pointsman/pointsman/functions/invocation"
+	"github.com/pointsman/pointsman/shared/fault"
+)
+
+// call is one running call of a function, a coroutine: it yields how long it wants to wait, and is resumed when that time has passed.
+type call struct {
+	w        *World
+	function string // Ingest, Reconcile, Sweep
+	asker    asker
+	began    time.Time
+	limit    time.Duration // the host's patience
+	messages []*delivery   // whose locks it holds
+
+	yield func(time.Duration) bool
+	next  func() (time.Duration, bool)
+	stop  func()
+
+	err     error
+	crashed bool
+	ended   bool
+
+	// What it has read, for the checks: the revision and the text of every NVA's document, as of the last reading.
+	revisions map[string]uint64
+	documents map[string][]byte
+	table     *table // that it was woken for
+	got       string // ETag of the last reading of the table
+	looked    bool   // documents were read since, and nothing was written
+}
+
+// died unwinds a coroutine whose process is gone.
+type died struct{}
+
+// the key under which a call finds itself in its context.
+type callKey struct{}
+
+func callOf(ctx context.Context) *call {
+	c, _ := ctx.Value(callKey{}).(*call)
+	return c
+}
+
+// start begins a call of a function.
+func (w *World) start(function string, id uint64, limit time.Duration, messages []*delivery, handle func(context.Context) error) *call {
+	c := &call{
+		w: w, function: function, asker: asker{luck: w.luck, id: mix(hash(function), id)}, began: w.now, limit: limit, messages: messages,
+		revisions: map[string]uint64{}, documents: map[string][]byte{},
+	}
+	c.next, c.stop = iter.Pull(func(yield func(time.Duration) bool) {
+		c.yield = yield
+		defer c.unwound()
+		c.err = handle(context.WithValue(context.Background(), callKey{}, c))
+	})
+	for _, d := range messages {
+		d.holder = c
+	}
+	w.calls = append(w.calls, c)
+	w.counts.Calls++
+	c.step()
+	return c
+}
+
+// unwound ends a coroutine whose process died, and turns a panic of the product into a violation.
+func (c *call) unwound() {
+	switch p := recover().(type) {
+	case nil:
+	case died:
+		c.crashed = true
+	default:
+		c.crashed = true
+		c.w.violate("panic", "%s: %v\n%s", c.function, p, debug.Stack())
+	}
+}
+
+// step lets the call run until it asks for something.
+func (c *call) step() {
+	if c.ended {
+		return
+	}
+	if wait, more := c.next(); more {
+		c.w.after(wait, c.step)
+		return
+	}
+	c.end()
+}
+
+// kill ends the process that the call runs in.
+func (c *call) kill() {
+	if c.ended {
+		return
+	}
+	c.stop()
+	c.crashed = true
+	c.end()
+}
+
+// end settles the messages as the host does: completed after success, given back after an error; after a crash their locks run out.
+func (c *call) end() {
+	c.ended = true
+	w := c.w
+	w.calls = slices.DeleteFunc(w.calls, func(o *call) bool { return o == c })
+	if c.crashed {
+		w.counts.Crashes++
+		w.tell(c.who(), "the process dies")
+	}
+	for _, d := range c.messages {
+		if d.holder != c {
+			continue // its lock was lost
+		}
+		switch {
+		case c.crashed:
+			w.after(lockTime, func() { d.giveBack(c) })
+		case c.err != nil:
+			w.tell(c.who(), "fails: %v", c.err)
+			w.after(time.Millisecond, func() { d.giveBack(c) })
+		case c.asker.chance(w.habits.Faults), w.now.Before(w.troubles.bus):
+			w.tell(c.who(), "done, but its message is not completed: it comes again")
+			w.after(lockTime, func() { d.giveBack(c) })
+		default:
+			d.complete()
+		}
+	}
+}
+
+// lockTime is the lock of a message, and the patience of the broker with a host that died.
+const lockTime = 30 * time.Second
+
+func (c *call) who() string {
+	if c.table != nil {
+		return c.function + " " + c.table.name
+	}
+	return c.function
+}
+
+// fate is what becomes of one request of a call.
+type fate uint8
+
+const (
+	well       fate = iota // as it should be
+	lost                   // the request never arrives
+	unanswered             // done, but the answer is lost
+	fatal                  // the process dies before it
+	fatalAfter             // the process dies after it
+)
+
+// port is what a call talks to.
+type port uint8
+
+const (
+	toStore port = iota + 1
+	toBus
+	toARM
+)
+
+// ask gives the turn back for as long as the request takes to arrive, and returns its fate.
+func (c *call) ask(p port, what, object string) fate {
+	w := c.w
+	if len(w.troubles.orders) > 0 {
+		if o, ordered := w.orderFor(c.function, what, object); ordered {
+			c.pause(10*time.Millisecond + o.wait)
+			if o.fate == fatal {
+				panic(died{})
+			}
+			return o.fate
+		}
+	}
+	question := c.asker.question()
+	luck := w.luck.draw(question)
+	wait := 5*time.Millisecond + time.Duration(luck>>32%20)*time.Millisecond
+	if p == toARM {
+		wait *= 8
+	}
+	f, slow := well, false
+	if w.habits.Faults > 0 {
+		switch roll := int(luck % 10_000); {
+		case roll >= 10_000-6*w.habits.Faults:
+			f = [...]fate{lost, lost, unanswered, unanswered, fatal, fatalAfter}[(roll-10_000+6*w.habits.Faults)/w.habits.Faults]
+		case roll >= 10_000-8*w.habits.Faults:
+			slow = true
+		}
+		if f != well || slow {
+			w.luck.remarkable(question)
+		}
+	}
+	if slow {
+		wait = time.Duration(2+luck>>40%40) * time.Second
+		w.tell(c.who(), "is slow: it stands still for %v", wait)
+	}
+	c.pause(wait)
+	if f == fatal {
+		panic(died{})
+	}
+	if c.w.now.Sub(c.began) > c.limit {
+		return lost
+	}
+	return f
+}
+
+// order is what a scenario wants to become of one request.
+type order struct {
+	function string // of the call that makes it
+	request  string // what it begins with: "write table", "write nvas/"
+	fate     fate
+	wait     time.Duration
+}
+
+// orderFor takes the first order that is about this request.
+func (w *World) orderFor(function, what, object string) (order, bool) {
+	for i, o := range w.troubles.orders {
+		if o.function == function && strings.HasPrefix(what+" "+object, o.request) {
+			w.troubles.orders = slices.Delete(w.troubles.orders, i, i+1)
+			return o, true
+		}
+	}
+	return order{}, false
+}
+
+// pause gives the turn back.
+func (c *call) pause(d time.Duration) {
+	if !c.yield(d) {
+		panic(died{})
+	}
+}
+
+// answer ends a request whose effect is done.
+func (c *call) answer(f fate, what, object string) error {
+	switch f {
+	case fatalAfter:
+		panic(died{})
+	case unanswered:
+		if c.w.told() {
+			c.w.tell(c.who(), "%s %s: done, but the answer is lost", what, object)
+		}
+		return fault.New(fault.Transient, "%s %s: connection reset (sim)", what, object)
+	case well, lost, fatal:
+	}
+	return nil
+}
+
+// noAnswer is the error of a request that never arrived.
+func (c *call) noAnswer(what, object string) error {
+	if c.w.told() {
+		c.w.tell(c.who(), "%s %s: fails, nothing was done", what, object)
+	}
+	return fault.New(fault.Transient, "%s %s: no route to host (sim)", what, object)
+}
+
+// ingest starts the function for a batch.
+func (w *World) ingest(batch []*delivery) {
+	messages := make([]invocation.Message, len(batch))
+	for i, d := range batch {
+		messages[i] = d.received()
+	}
+	w.tell("Ingest", "takes %s", describe(batch))
+	c := w.start("Ingest", mix(hash(messages[0].ID), uint64(messages[0].DeliveryCount)), lockTime*10, batch, func(ctx context.Context) error {
+		err := w.functions.ingest.Handle(ctx, messages)
+		if err == nil {
+			w.merged(batch)
+		}
+		return err //nolint:wrapcheck // the product's own
+	})
+	c.maybeLose(w.habits.Faults)
+}
+
+// reconcile starts the function for a wake.
+func (w *World) reconcile(d *delivery) {
+	m := d.received()
+	name := targetOf(m.ID)
+	if w.told() {
+		w.tell("Reconcile", "takes %s%s", m.ID, times(m.DeliveryCount))
+	}
+	c := w.start("Reconcile", mix(hash(m.ID), uint64(m.DeliveryCount)), 4*time.Minute, []*delivery{d}, func(ctx context.Context) error {
+		callOf(ctx).table = w.table(name)
+		return w.functions.reconcile.Handle(ctx, m) //nolint:wrapcheck // the product's own
+	})
+	c.maybeLose(2 * w.habits.Faults)
+}
+
+// sweepNow starts the timer function.
+func (w *World) sweepNow() {
+	w.tell("Sweep", "wakes every target")
+	w.sweeps++
+	w.start("Sweep", uint64(w.sweeps), lockTime, nil, w.functions.sweep.Handle)
+}
+
+// maybeLose may take the locks of the call's messages away while it runs: they are delivered again, and it lives on.
+func (c *call) maybeLose(perMille int) {
+	at := slices.Index(c.w.troubles.locks, c.function)
+	if at >= 0 {
+		c.w.troubles.locks = slices.Delete(c.w.troubles.locks, at, at+1)
+	}
+	if at < 0 && !c.asker.chance(perMille) {
+		return
+	}
+	c.w.after(time.Duration(20+c.asker.pick(3000))*time.Millisecond, func() {
+		for _, d := range c.messages {
+			if d.holder == c {
+				c.w.tell(c.who(), "loses the lock of %s and runs on", d.id)
+				d.giveBack(c)
+			}
+		}
+	})
+}
+
+// targetOf takes the target out of a wake's id.
+func targetOf(id string) string {
+	if parts := strings.SplitN(id, "/", 3); len(parts) == 3 {
+		return parts[1]
+	}
+	return ""
+}
+
+func times(deliveries int) string {
+	if deliveries == 1 {
+		return ""
+	}
+	return fmt.Sprintf(" (delivery %d)", deliveries)
+}

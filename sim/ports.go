@@ -1,0 +1,168 @@
+package sim
+
+import (
+	"bytes"
+	"context"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/pointsman/pointsman/functions/ingest"
+	"github.com/pointsman/pointsman/shared/fault"
+	"github.com/pointsman/pointsman/shared/message"
+	"github.com/pointsman/pointsman/shared/plan"
+)
+
+// ports is the world as the functions see it: documents.Blobs, the senders of wakes, the lot of parked messages, the route tables. A
+// context without a call in it is served at once.
+type ports struct{ f *functions }
+
+// blob is one value of the store.
+type blob struct {
+	data     []byte
+	etag     string
+	revision uint64 // of an NVA's document
+}
+
+func (w *World) storeWorks() bool { return !w.now.Before(w.troubles.store) }
+
+// Read implements documents.Blobs.
+func (p ports) Read(ctx context.Context, name string) (data []byte, etag string, err error) {
+	w, c, f := p.f.world, callOf(ctx), well
+	if c != nil {
+		if f = c.ask(toStore, "read", name); f == lost || !w.storeWorks() {
+			return nil, "", c.noAnswer("read", name)
+		}
+	}
+	b, ok := w.blobs[name]
+	if !ok {
+		return nil, "", fault.New(fault.NotFound, "no blob %s", name)
+	}
+	if c != nil {
+		if err = c.answer(f, "read", name); err != nil {
+			return nil, "", err
+		}
+		if nva, isNVA := strings.CutPrefix(name, "nvas/"); isNVA {
+			c.revisions[nva], c.documents[nva], c.looked = b.revision, b.data, true
+		}
+	}
+	return b.data, b.etag, nil
+}
+
+// Write implements documents.Blobs.
+func (p ports) Write(ctx context.Context, name string, data []byte, ifMatch string) (etag string, err error) {
+	w, c, f := p.f.world, callOf(ctx), well
+	if c != nil {
+		if f = c.ask(toStore, "write", name); f == lost || !w.storeWorks() {
+			return "", c.noAnswer("write", name)
+		}
+	}
+	if b := w.blobs[name]; b.etag != ifMatch {
+		return "", fault.New(fault.Conflict, "blob %s has ETag %q, not %q", name, b.etag, ifMatch)
+	}
+	b := blob{data: data, etag: w.newETag()}
+	if strings.HasPrefix(name, "nvas/") {
+		b.revision = revisionIn(data)
+	}
+	w.blobs[name] = b
+	if c == nil {
+		return b.etag, nil
+	}
+	return b.etag, c.answer(f, "write", name)
+}
+
+func (w *World) newETag() string {
+	w.etags++
+	return strconv.Itoa(w.etags)
+}
+
+// revisionIn finds the revision in the text of an NVA's document.
+func revisionIn(data []byte) uint64 {
+	_, rest, _ := bytes.Cut(data, []byte(`"revision":`))
+	digits, _, _ := bytes.Cut(rest, []byte(","))
+	n, err := strconv.ParseUint(string(digits), 10, 64)
+	if err != nil {
+		panic("sim: a document of an NVA without a revision: " + err.Error())
+	}
+	return n
+}
+
+// List implements documents.Blobs.
+func (p ports) List(ctx context.Context, prefix string) ([]string, error) {
+	w := p.f.world
+	if c := callOf(ctx); c != nil {
+		if f := c.ask(toStore, "list", prefix); f != well || !w.storeWorks() {
+			return nil, c.noAnswer("list", prefix)
+		}
+	}
+	var names []string
+	for name := range w.blobs {
+		if strings.HasPrefix(name, prefix) {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names, nil
+}
+
+// Append implements documents.Blobs.
+func (p ports) Append(ctx context.Context, name string, _ []byte) error {
+	c := callOf(ctx)
+	if f := c.ask(toStore, "append to", name); f != well || !p.f.world.storeWorks() {
+		return c.noAnswer("append to", name)
+	}
+	return nil
+}
+
+// Send implements Wakes.
+func (p ports) Send(ctx context.Context, m message.Message, at time.Time) error {
+	w, c := p.f.world, callOf(ctx)
+	f := c.ask(toBus, "send wake", m.ID)
+	if f == lost || w.now.Before(w.troubles.bus) {
+		return c.noAnswer("send wake", m.ID)
+	}
+	if w.told() && at.After(w.now) {
+		w.tell(c.who(), "asks for another look in %v (%s)", at.Sub(w.now).Round(time.Millisecond), m.ID)
+	}
+	w.wakes.send(&delivery{id: m.ID, body: m.Body}, at)
+	return c.answer(f, "send wake", m.ID)
+}
+
+// Park implements ingest.Lot.
+func (p ports) Park(ctx context.Context, parked ingest.Parked) error {
+	c := callOf(ctx)
+	if f := c.ask(toStore, "park", parked.ID); f != well || !p.f.world.storeWorks() {
+		return c.noAnswer("park", parked.ID)
+	}
+	p.f.world.parked++
+	p.f.world.tell("Ingest", "parks %s: %s", parked.ID, parked.Reason)
+	return nil
+}
+
+// pause implements Ingest.Pause.
+func (p ports) pause(ctx context.Context, d time.Duration) { callOf(ctx).pause(d) }
+
+// Get implements reconcile.Tables.
+func (p ports) Get(ctx context.Context, id string) (plan.Table, error) {
+	w, c := p.f.world, callOf(ctx)
+	t := w.table(id)
+	f := c.ask(toARM, "read table", t.name)
+	if f == lost || w.now.Before(t.down) {
+		return plan.Table{}, c.noAnswer("read table", t.name)
+	}
+	if err := c.answer(f, "read table", t.name); err != nil {
+		return plan.Table{}, err
+	}
+	if c.looked && c.got == t.etag {
+		t.confirmed(c) // nothing to write: the table stands for what was read
+	}
+	c.got, c.looked = t.etag, false
+	return t.read(), nil
+}
+
+// Put implements reconcile.Tables.
+func (p ports) Put(ctx context.Context, read plan.Table, edit plan.Edit) error {
+	c := callOf(ctx)
+	return p.f.world.table(read.ID).put(c, read, edit)
+}

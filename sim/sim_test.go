@@ -1,0 +1,101 @@
+package sim
+
+import (
+	"flag"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+var update = flag.Bool("update", false, "write what the scenarios show into their files")
+
+// number reads a number from the environment.
+func number(t *testing.T, name string, otherwise uint64) uint64 {
+	t.Helper()
+	text := os.Getenv(name)
+	if text == "" {
+		return otherwise
+	}
+	n, err := strconv.ParseUint(text, 10, 64)
+	if err != nil {
+		t.Fatalf("%s: %v", name, err)
+	}
+	return n
+}
+
+// TestHistories lives as many histories as there is time for: SEEDS says how many, SEED which one alone.
+func TestHistories(t *testing.T) {
+	t.Parallel()
+	seeds := uint64(3000)
+	if raceEnabled || testing.Short() {
+		seeds = 300
+	}
+	first := number(t, "SEED", 0)
+	if os.Getenv("SEED") != "" {
+		seeds = 1
+	}
+	found := Explore(first, number(t, "SEEDS", seeds), runtime.GOMAXPROCS(0))
+	for i, f := range found.Violated {
+		if i == 0 {
+			t.Log(Tell(f.Seed, false))
+		}
+		t.Errorf("seed %d: %s; again: SEED=%d go test -run TestHistories ./sim", f.Seed, f.Error(), f.Seed)
+	}
+	t.Logf("%d histories: %+v", found.Histories, found.Counts)
+}
+
+// TestSameSeedSameHistory holds the simulator to its first promise, also when the functions were used by other histories before.
+func TestSameSeedSameHistory(t *testing.T) {
+	t.Parallel()
+	used := shelf{}
+	for seed := range uint64(40) {
+		var first, second []string
+		h := newHistory(seed)
+		a := h.live(nil, without{}, &first)
+		b := newHistory(seed).live(used.of(h.setup), without{}, &second)
+		if d := cmp.Diff(first, second); d != "" {
+			t.Fatalf("seed %d has two histories:\n%s", seed, d)
+		}
+		if a.counts != b.counts {
+			t.Fatalf("seed %d: %+v and %+v", seed, a.counts, b.counts)
+		}
+	}
+}
+
+// TestScenarios plays testdata/*.txt; -update accepts what they show.
+func TestScenarios(t *testing.T) {
+	t.Parallel()
+	files, err := filepath.Glob("testdata/*.txt")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no scenarios: %v", err)
+	}
+	for _, file := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) {
+			t.Parallel()
+			want, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := Play(string(want))
+			if err != nil {
+				t.Fatalf("%s: %v", file, err)
+			}
+			if *update {
+				if err := os.WriteFile(file, []byte(got), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if d := cmp.Diff(string(want), got); d != "" && !*update {
+				t.Errorf("%s (-want +got); if it is right: go test ./sim -run TestScenarios -update\n%s", file, d)
+			}
+			if strings.Contains(got, "VIOLATED") {
+				t.Errorf("%s: an invariant does not hold", file)
+			}
+		})
+	}
+}

@@ -1,0 +1,312 @@
+package sim
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/pointsman/pointsman/functions/documents"
+	"github.com/pointsman/pointsman/functions/ingest"
+	"github.com/pointsman/pointsman/functions/reconcile"
+	"github.com/pointsman/pointsman/functions/sweep"
+)
+
+// domain is the name of the only domain of a world.
+const domain = "hub"
+
+// Setup is what the operator has built: the content of the domain file.
+type Setup struct {
+	Hold       bool // silence: hold, else down
+	HoldDown   time.Duration
+	WritePrice float64
+	WriteCap   time.Duration
+	MinRemoved int // the guard against removals, of more than half of the routes
+	NVAs       []NVASetup
+	Tables     []TableSetup
+}
+
+// NVASetup is one NVA of the domain file.
+type NVASetup struct {
+	Name       string
+	Hop        netip.Addr
+	Preference int
+	Allow      []netip.Prefix // and whatever is inside
+	Most       int            // prefixes; 0: 1,000
+}
+
+// TableSetup is one target of the domain file.
+type TableSetup struct {
+	Name  string
+	NVAs  []string // empty: all
+	Limit int      // routes; 0: 1,000
+}
+
+// yaml renders the domain file.
+func (s Setup) yaml() string {
+	var b strings.Builder
+	silence := "down"
+	if s.Hold {
+		silence = "hold"
+	}
+	fmt.Fprintf(&b, "domain: %s\npolicy:\n  silence: %s\n  holdDown: %s\n  writePrice: %g\n  writeCap: %s\n", domain, silence, s.HoldDown, s.WritePrice, s.WriteCap)
+	fmt.Fprintf(&b, "guards:\n  minRemoved: %d\nnvas:\n", s.minRemoved())
+	for _, n := range s.NVAs {
+		fmt.Fprintf(&b, "  - name: %s\n    nextHops: [%s]\n    preference: %d\n    maxPrefixes: %d\n    allow:\n", n.Name, n.Hop, n.Preference, n.most())
+		for _, p := range n.Allow {
+			fmt.Fprintf(&b, "      - %s", p)
+			if p.Bits() > 0 { // the default route is allowed by name only
+				b.WriteString(" le 32")
+			}
+			b.WriteString("\n")
+		}
+	}
+	b.WriteString("targets:\n")
+	for _, t := range s.Tables {
+		fmt.Fprintf(&b, "  - name: %s\n    routeTable: %s\n    limit: %d\n", t.Name, tableID(t.Name), t.limit())
+		if len(t.NVAs) > 0 {
+			fmt.Fprintf(&b, "    nvas: [%s]\n", strings.Join(t.NVAs, ", "))
+		}
+	}
+	return b.String()
+}
+
+func (s Setup) minRemoved() int {
+	if s.MinRemoved == 0 {
+		return 10
+	}
+	return s.MinRemoved
+}
+
+func (n NVASetup) most() int {
+	if n.Most == 0 {
+		return 1000
+	}
+	return n.Most
+}
+
+func (n NVASetup) allows(p netip.Prefix) bool {
+	return slices.ContainsFunc(n.Allow, func(a netip.Prefix) bool {
+		return a == p || a.Bits() > 0 && a.Bits() <= p.Bits() && a.Contains(p.Addr())
+	})
+}
+
+func (t TableSetup) limit() int {
+	if t.Limit == 0 {
+		return 1000
+	}
+	return t.Limit
+}
+
+func (t TableSetup) fedBy(nva string) bool { return len(t.NVAs) == 0 || slices.Contains(t.NVAs, nva) }
+
+// nva returns the NVA of that name.
+func (s Setup) nva(name string) NVASetup {
+	i := slices.IndexFunc(s.NVAs, func(n NVASetup) bool { return n.Name == name })
+	if i < 0 {
+		return NVASetup{Name: name}
+	}
+	return s.NVAs[i]
+}
+
+// hop returns the NVA with that address.
+func (s Setup) hop(a netip.Addr) NVASetup {
+	i := slices.IndexFunc(s.NVAs, func(n NVASetup) bool { return n.Hop == a })
+	if i < 0 {
+		return NVASetup{}
+	}
+	return s.NVAs[i]
+}
+
+func tableID(name string) string {
+	return "/subscriptions/s/resourceGroups/hub/providers/Microsoft.Network/routeTables/" + name
+}
+
+// Habits are properties of Azure that the documentation leaves open, and how nasty the world is.
+type Habits struct {
+	Faults      int  // per mille of all calls that go wrong
+	FenceMoves  bool // a PUT of unchanged content moves the ETag
+	VisibleLate bool // a PUT is visible when its operation ends, not when it is accepted
+	Dedup       bool // the queues drop a message whose id they have seen in the last minutes
+	MaxBytes    int  // of one event; 0: no chunks
+}
+
+// start is the first instant of every world.
+func start() time.Time { return time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC) }
+
+// World is the whole: what the product talks to, and the product's functions and agents in it.
+type World struct {
+	setup  Setup
+	setups []Setup // that were in force before
+	habits Habits
+	luck   *luck
+	now    time.Time
+	agenda agenda
+
+	events, wakes *queue
+	blobs         map[string]blob
+	tables        []*table
+	nvas          []*nva
+	functions     *functions
+	calls         []*call // that run
+	runs, sweeps  int
+	etags, parked int
+
+	troubles  troubles
+	edited    bool // the domain file was changed: what was true of the old one need not hold
+	story     *[]string
+	violation *Violation
+	steps     int
+	counts    Counts
+}
+
+// troubles are outages that are on now.
+type troubles struct {
+	bus, store, arm, denied time.Time // until
+	next                    []string  // what the next PUTs get, in scenarios
+	fates                   []operationFate
+	orders                  []order
+	locks                   []string        // functions whose next call loses its lock
+	delays                  []time.Duration // of the next events, in scenarios
+	losses                  int             // of the next events, in scenarios
+}
+
+// Counts is what happened in a world.
+type Counts struct {
+	Steps, Calls, Crashes, Events, PUTs, Applied, Fences, Stale int
+}
+
+// Violation is an invariant that did not hold.
+type Violation struct {
+	Invariant string // I1 to I7, writes, panic
+	Text      string
+}
+
+// Error implements error.
+func (v *Violation) Error() string { return v.Invariant + ": " + v.Text }
+
+// violate records the first violation; the world stops.
+func (w *World) violate(invariant, format string, args ...any) {
+	if w.violation == nil {
+		w.violation = &Violation{invariant, fmt.Sprintf(format, args...)}
+		w.tell("!", "%s violated: %s", invariant, w.violation.Text)
+	}
+}
+
+// functions are the product's functions over one world after the other. They outlive a world because reading a domain file costs more than
+// a whole history: the store's cache is warm when a world begins, as that of a function app which has run for a while is.
+type functions struct {
+	world     *World
+	text      string
+	store     *documents.Store
+	ingest    *ingest.Ingest
+	reconcile *reconcile.Reconcile
+	sweep     *sweep.Sweep
+}
+
+// newFunctions wires the product as cmd/pointsman-handler does.
+func newFunctions(s Setup) *functions {
+	f := &functions{text: s.yaml()}
+	now := func() time.Time { return f.world.now }
+	log := slog.New(slog.DiscardHandler)
+	p := ports{f}
+	f.store = documents.NewStore(p, 1)
+	f.ingest = &ingest.Ingest{Store: f.store, Wakes: p, Lot: p, Now: now, Log: log, Patience: 20 * time.Second, Pause: p.pause}
+	f.reconcile = &reconcile.Reconcile{
+		Store: f.store, Tables: p, Wakes: p, Now: now, Lease: 30 * time.Second, Log: log,
+		NewRun: func() string { f.world.runs++; return "run-" + strconv.Itoa(f.world.runs) },
+	}
+	f.sweep = &sweep.Sweep{Store: f.store, Wakes: p, Now: now, Spread: 5 * time.Second, Log: log}
+	return f
+}
+
+// newWorld returns a world in which nothing has happened yet. f must have been made from the same setup, or be nil.
+func newWorld(s Setup, h Habits, l *luck, f *functions) *World {
+	if f == nil {
+		f = newFunctions(s)
+	}
+	w := &World{setup: s, habits: h, luck: l, now: start(), blobs: map[string]blob{}, functions: f}
+	f.world = w
+	w.events, w.wakes = newQueue(w, "route-events"), newQueue(w, "reconcile")
+	for _, t := range s.Tables {
+		w.tables = append(w.tables, newTable(w, t.Name))
+	}
+	for _, n := range s.NVAs {
+		w.nvas = append(w.nvas, newNVA(w, n.Name))
+	}
+	w.blobs["accepted/"+domain+".yaml"] = blob{data: []byte(f.text), etag: "first"}
+	w.upload(f.text)
+	if _, err := f.store.Domain(context.Background(), domain); err != nil {
+		panic("sim: " + err.Error())
+	}
+	return w
+}
+
+// upload replaces the domain file. The ETag follows from the content.
+func (w *World) upload(text string) {
+	w.blobs["domains/"+domain+".yaml"] = blob{data: []byte(text), etag: strconv.FormatUint(hash(text), 16)}
+}
+
+// table returns the table of that name.
+func (w *World) table(name string) *table {
+	i := slices.IndexFunc(w.tables, func(t *table) bool { return t.name == name || strings.EqualFold(t.id, name) })
+	if i < 0 {
+		return nil
+	}
+	return w.tables[i]
+}
+
+// nva returns the NVA of that name.
+func (w *World) nva(name string) *nva {
+	i := slices.IndexFunc(w.nvas, func(n *nva) bool { return n.name == name })
+	if i < 0 {
+		return nil
+	}
+	return w.nvas[i]
+}
+
+// after puts something on the agenda.
+func (w *World) after(d time.Duration, do func()) { w.agenda.put(w.now.Add(d), do) }
+
+// runUntil lets everything happen that is due until t.
+func (w *World) runUntil(t time.Time) {
+	for w.violation == nil {
+		e, ok := w.agenda.take(t)
+		if !ok {
+			break
+		}
+		if e.at.After(w.now) {
+			w.now = e.at
+		}
+		w.steps++
+		w.counts.Steps++
+		e.do()
+	}
+	if w.now.Before(t) {
+		w.now = t
+	}
+}
+
+// advance lets d pass.
+func (w *World) advance(d time.Duration) { w.runUntil(w.now.Add(d)) }
+
+// close ends the coroutines.
+func (w *World) close() {
+	for _, i := range slices.Clone(w.calls) {
+		i.kill()
+	}
+}
+
+// tell adds a line to the story, if there is one.
+func (w *World) tell(who, format string, args ...any) {
+	if w.story != nil {
+		*w.story = append(*w.story, fmt.Sprintf("%9.3f  %-12s ", w.now.Sub(start()).Seconds(), who)+fmt.Sprintf(format, args...))
+	}
+}
+
+// told reports whether somebody listens: then it is worth putting words together.
+func (w *World) told() bool { return w.story != nil }
