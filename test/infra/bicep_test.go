@@ -169,7 +169,7 @@ func balanced(tokens []lexeme) error {
 type declaration struct {
 	keyword string // param, var, resource, module, output
 	name    string
-	about   string  // the type of a resource with its version, the path of a module, the type of a param or output
+	about   string   // the type of a resource with its version, the path of a module, the type of a param or output
 	rest    []lexeme // from there to the end of the statement
 	line    int
 }
@@ -182,7 +182,9 @@ type file struct {
 }
 
 // keywords that begin a statement.
-func keywords() []string { return []string{"param", "var", "resource", "module", "output", "targetScope"} }
+func keywords() []string {
+	return []string{"param", "var", "resource", "module", "output", "targetScope"}
+}
 
 func read(path string) (*file, error) {
 	src, err := os.ReadFile(path)
@@ -348,4 +350,6 @@ func TestTokenizeReads(t *testing.T) {
 }
 
 // version is a stable API version.
-func version() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z.]+(/[A-Za-z]+)+@20\d\d-\d\d-\d\d$`) }
+func version() *regexp.Regexp {
+	return regexp.MustCompile(`^[A-Za-z.]+(/[A-Za-z]+)+@20\d\d-\d\d-\d\d$`)
+}

@@ -1,0 +1,370 @@
+// Package package_test installs, upgrades and removes the agent's packages in a root of their own, and looks at the service unit as systemd does.
+package package_test
+
+import (
+	"bytes"
+	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/pointsman/pointsman/agent/config"
+)
+
+// root is that of the repository.
+func root(t *testing.T) string {
+	t.Helper()
+	dir, err := filepath.Abs(filepath.Join("..", ".."))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+func contents(t *testing.T, elements ...string) string {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join(elements...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+// need ends the test where a program is missing: test/run installs them all where it may.
+func need(t *testing.T, program, debian string) {
+	t.Helper()
+	if _, err := exec.LookPath(program); err != nil {
+		t.Skipf("%s is missing: install the Debian package %s", program, debian)
+	}
+}
+
+// command runs in the root of the repository with more environment, and returns what it printed.
+func command(t *testing.T, env []string, name string, args ...string) (string, error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	defer cancel()
+	c := exec.CommandContext(ctx, name, args...)
+	c.Dir = root(t)
+	c.Env = append(os.Environ(), env...)
+	out, err := c.CombinedOutput()
+	return string(out), err
+}
+
+func must(t *testing.T, env []string, name string, args ...string) string {
+	t.Helper()
+	out, err := command(t, env, name, args...)
+	if err != nil {
+		t.Fatalf("%s %s: %v\n%s", name, strings.Join(args, " "), err, out)
+	}
+	return out
+}
+
+// pack makes one package of the agent, with a stand-in for the binary, and returns its path. reference replaces the file that becomes the
+// configuration; empty: the real one.
+func pack(t *testing.T, format, version, reference string) string {
+	t.Helper()
+	stage, out := t.TempDir(), t.TempDir()
+	for name, text := range map[string]string{"pointsman-agent": "#!/bin/sh\necho " + version + "\n", "pointsman-agent.8.gz": "page"} {
+		if err := os.WriteFile(filepath.Join(stage, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	recipe := filepath.Join("packaging", "agent.yaml")
+	if reference != "" {
+		own := filepath.Join(stage, "reference.yaml")
+		if err := os.WriteFile(own, []byte(reference), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		text := strings.ReplaceAll(contents(t, root(t), recipe), "src: agent/config/reference.yaml", "src: "+own)
+		recipe = filepath.Join(stage, "agent.yaml")
+		if err := os.WriteFile(recipe, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	env := []string{"ARCH=amd64", "STAGE=" + stage, "VERSION=" + version, "SOURCE_DATE_EPOCH=1777863722"}
+	must(t, env, "go", "tool", "-modfile=tools/nfpm.mod", "nfpm", "package", "--config", recipe, "--packager", format, "--target", out+"/")
+	made, err := filepath.Glob(filepath.Join(out, "*."+format))
+	if err != nil || len(made) != 1 {
+		t.Fatalf("nfpm made %v (%v)", made, err)
+	}
+	return made[0]
+}
+
+func TestPackagesAreReproducible(t *testing.T) {
+	for _, format := range []string{"deb", "rpm"} {
+		t.Run(format, func(t *testing.T) {
+			if contents(t, pack(t, format, "1.0.0", "")) != contents(t, pack(t, format, "1.0.0", "")) {
+				t.Error("two packages of the same parts differ")
+			}
+		})
+	}
+}
+
+// system is a root directory with a package database and users of its own.
+type system struct {
+	t   *testing.T
+	dir string
+}
+
+func newSystem(t *testing.T) system {
+	t.Helper()
+	need(t, "dpkg", "dpkg")
+	need(t, "systemd-sysusers", "systemd")
+	if os.Geteuid() != 0 {
+		t.Skip("dpkg unpacks files of root: run this as root")
+	}
+	s := system{t, t.TempDir()}
+	for _, dir := range []string{"var/lib/dpkg/info", "var/lib/dpkg/updates", "etc", "tmp"} {
+		if err := os.MkdirAll(filepath.Join(s.dir, dir), 0o755); err != nil { //nolint:gosec // as in a real system
+			t.Fatal(err)
+		}
+	}
+	for _, file := range []string{"var/lib/dpkg/status", "var/lib/dpkg/available", "etc/passwd", "etc/group"} {
+		s.write(file, "")
+	}
+	return s
+}
+
+func (s system) write(name, text string) {
+	s.t.Helper()
+	if err := os.WriteFile(filepath.Join(s.dir, name), []byte(text), 0o600); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// dpkg works on the root without chroot: the scripts get it as DPKG_ROOT. Source: dpkg(1), force-script-chrootless.
+func (s system) dpkg(args ...string) {
+	s.t.Helper()
+	args = append([]string{"--root=" + s.dir, "--force-script-chrootless", "--force-not-root", "--force-confold", "--log=/dev/null"}, args...)
+	must(s.t, []string{"DEBIAN_FRONTEND=noninteractive"}, "dpkg", args...)
+}
+
+func (s system) exists(name string) bool {
+	_, err := os.Lstat(filepath.Join(s.dir, name))
+	return err == nil
+}
+
+func (s system) wantFiles(want map[string]bool) {
+	s.t.Helper()
+	for name, there := range want {
+		if s.exists(name) != there {
+			s.t.Errorf("%s is there: %t, want %t", name, !there, there)
+		}
+	}
+}
+
+const (
+	agentFile = "etc/pointsman/agent.yaml"
+	binFile   = "usr/bin/pointsman-agent"
+	unitFile  = "usr/lib/systemd/system/pointsman-agent.service"
+	epochFile = "var/lib/pointsman/epoch"
+)
+
+func TestDebInstallUpgradeRemovePurge(t *testing.T) {
+	s := newSystem(t)
+	s.dpkg("--install", pack(t, "deb", "1.0.0", ""))
+	s.wantFiles(map[string]bool{
+		agentFile: true, binFile: true, unitFile: true, "usr/lib/sysusers.d/pointsman.conf": true,
+		"usr/share/man/man8/pointsman-agent.8.gz": true, "usr/share/doc/pointsman-agent/copyright": true,
+	})
+	if contents(t, s.dir, agentFile) != config.Reference() {
+		t.Error("the configuration is not the reference")
+	}
+	for name, want := range map[string]os.FileMode{agentFile: 0o644, binFile: 0o755, unitFile: 0o644} {
+		if info, err := os.Stat(filepath.Join(s.dir, name)); err != nil || info.Mode() != want {
+			t.Errorf("%s: mode %v, want %v (%v)", name, info.Mode(), want, err)
+		}
+	}
+	if !strings.Contains(contents(t, s.dir, "etc/passwd"), "\npointsman:") && !strings.HasPrefix(contents(t, s.dir, "etc/passwd"), "pointsman:") {
+		t.Error("there is no user pointsman")
+	}
+
+	const edited = "# mine\n"
+	s.write(agentFile, edited)
+	if err := os.Mkdir(filepath.Join(s.dir, filepath.Dir(epochFile)), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	s.write(epochFile, "1")
+	s.dpkg("--install", pack(t, "deb", "1.1.0", "# another reference\n"))
+	if got := contents(t, s.dir, agentFile); got != edited {
+		t.Errorf("after the upgrade the configuration is %q, want %q", got, edited)
+	}
+	if !strings.Contains(contents(t, s.dir, binFile), "1.1.0") {
+		t.Error("the binary is the old one")
+	}
+	s.wantFiles(map[string]bool{agentFile + ".dpkg-dist": true, epochFile: true})
+
+	s.dpkg("--remove", "pointsman-agent")
+	s.wantFiles(map[string]bool{binFile: false, unitFile: false, agentFile: true, epochFile: true})
+
+	s.dpkg("--purge", "pointsman-agent")
+	s.wantFiles(map[string]bool{agentFile: false, agentFile + ".dpkg-dist": false, epochFile: false, "var/lib/pointsman": false})
+	if !strings.Contains(contents(t, s.dir, "etc/passwd"), "pointsman:") {
+		t.Error("the user is gone: its number may go to somebody else")
+	}
+}
+
+func TestRPM(t *testing.T) {
+	need(t, "rpm", "rpm")
+	p := pack(t, "rpm", "1.0.0~rc1", "")
+	query := func(args ...string) string {
+		return strings.TrimSpace(must(t, nil, "rpm", append([]string{"--query", "--package", p}, args...)...))
+	}
+	if got := query("--queryformat", "%{NAME} %{VERSION} %{ARCH} %{LICENSE}"); got != "pointsman-agent 1.0.0~rc1 x86_64 Apache-2.0" {
+		t.Errorf("the package is %q", got)
+	}
+	if got := query("--configfiles"); got != "/"+agentFile {
+		t.Errorf("configuration files: %q", got)
+	}
+	modes := query("--queryformat", "[%{FILEMODES:perms} %{FILEUSERNAME} %{FILENAMES} %{FILEFLAGS:fflags}\n]")
+	for _, want := range []string{
+		"-rwxr-xr-x root /" + binFile, "-rw-r--r-- root /" + unitFile, "-rw-r--r-- root /" + agentFile + " cn", // config, noreplace
+	} {
+		if !strings.Contains(modes, want) {
+			t.Errorf("no %q in\n%s", want, modes)
+		}
+	}
+	scripts := query("--scripts")
+	for _, want := range []string{"postinstall", "preuninstall", "postuninstall"} {
+		if !strings.Contains(scripts, want+" scriptlet") {
+			t.Errorf("no %s script", want)
+		}
+	}
+}
+
+func TestScripts(t *testing.T) {
+	need(t, "shellcheck", "shellcheck")
+	scripts := []string{"version", "agent", "tool", "scripts/postinst", "scripts/prerm", "scripts/postrm"}
+	for i := range scripts {
+		scripts[i] = filepath.Join("packaging", scripts[i])
+	}
+	must(t, nil, "shellcheck", scripts...)
+}
+
+// TestScriptsDoNothingForOtherCalls: dpkg also calls them to undo (abort-upgrade …), and rpm before an upgrade is over.
+func TestScriptsDoNothingForOtherCalls(t *testing.T) {
+	for _, call := range [][]string{
+		{"postinst", "abort-upgrade", "1.0"}, {"postinst", "abort-remove"}, {"postinst"},
+		{"prerm", "upgrade", "1.1"}, {"prerm", "failed-upgrade", "1.0"}, {"prerm", "1"},
+		{"postrm", "upgrade", "1.1"}, {"postrm", "abort-install"}, {"postrm", "1"},
+	} {
+		t.Run(strings.Join(call, " "), func(t *testing.T) {
+			// Every program that a script may call fails, and says so.
+			bin := t.TempDir()
+			for _, name := range []string{"systemctl", "systemd-sysusers", "useradd", "rm"} {
+				if err := os.WriteFile(filepath.Join(bin, name), []byte("#!/bin/sh\necho called "+name+"\nexit 1\n"), 0o700); err != nil { //nolint:gosec // a program
+					t.Fatal(err)
+				}
+			}
+			out := must(t, []string{"PATH=" + bin + ":" + os.Getenv("PATH"), "DPKG_ROOT="}, "sh", append([]string{"packaging/scripts/" + call[0]}, call[1:]...)...)
+			if out != "" {
+				t.Errorf("it printed %q", out)
+			}
+		})
+	}
+}
+
+// unit is the service unit with a program that exists.
+func unit(t *testing.T) string {
+	t.Helper()
+	text := contents(t, root(t), "packaging", "pointsman-agent.service")
+	text = strings.Replace(text, "/usr/bin/pointsman-agent", "/bin/true", 1)
+	text = strings.Replace(text, " man:pointsman-agent(8)", "", 1)
+	text = strings.Replace(text, "=man:pointsman-agent(8)", "=man:true(1)", 1)
+	file := filepath.Join(t.TempDir(), "pointsman-agent.service")
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+func TestUnitIsValid(t *testing.T) {
+	need(t, "systemd-analyze", "systemd")
+	if out := must(t, nil, "systemd-analyze", "verify", "--man=no", unit(t)); strings.Contains(out, "pointsman-agent.service") {
+		t.Errorf("systemd says:\n%s", out)
+	}
+}
+
+// maxExposure is where the unit stands (10: not protected at all, below 2: "OK"); what is left is the network and CAP_NET_ADMIN.
+const maxExposure = 2.0
+
+func TestUnitIsHardened(t *testing.T) {
+	need(t, "systemd-analyze", "systemd")
+	out := must(t, nil, "systemd-analyze", "security", "--offline=true", "--no-pager", unit(t))
+	m := regexp.MustCompile(`exposure level for \S+: ([0-9.]+)`).FindStringSubmatch(out)
+	if m == nil {
+		t.Fatalf("no figure in\n%s", out)
+	}
+	level, err := strconv.ParseFloat(m[1], 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("exposure %.1f", level)
+	if level > maxExposure {
+		t.Errorf("exposure %.1f, want at most %.1f:\n%s", level, maxExposure, out)
+	}
+}
+
+// TestUnitFitsTheAgent: what the unit says and what the agent has as defaults must not drift apart.
+func TestUnitFitsTheAgent(t *testing.T) {
+	text := contents(t, root(t), "packaging", "pointsman-agent.service")
+	setting := func(name string) string {
+		m := regexp.MustCompile(`(?m)^` + name + `=(.*)$`).FindStringSubmatch(text)
+		if m == nil {
+			t.Fatalf("the unit has no %s", name)
+		}
+		return m[1]
+	}
+	if got := filepath.Join("/var/lib", setting("StateDirectory")); got != config.DefaultStateDir {
+		t.Errorf("the state directory is %s, the agent's %s", got, config.DefaultStateDir)
+	}
+	mainFile := contents(t, root(t), "cmd", "pointsman-agent", "main.go")
+	_, file, ok := strings.Cut(setting("ExecStart"), "--config ")
+	if !ok || !strings.Contains(mainFile, strconv.Quote(file)) {
+		t.Errorf("the unit starts with the configuration %q, which is not the agent's default", file)
+	}
+	seconds, err := strconv.Atoi(setting("TimeoutStopSec"))
+	if err != nil || time.Duration(seconds)*time.Second < 2*config.DefaultStopTimeout {
+		t.Errorf("TimeoutStopSec=%d is too short for an orderly stop", seconds)
+	}
+	if !strings.Contains(mainFile, "exitUsage  = "+setting("RestartPreventExitStatus")+"\n") {
+		t.Error("RestartPreventExitStatus is not the exit code of a wrong configuration")
+	}
+}
+
+func TestManPageNamesEveryFlag(t *testing.T) {
+	page := strings.ReplaceAll(contents(t, root(t), "packaging", "man", "pointsman-agent.8"), `\-`, "-")
+	flags := regexp.MustCompile(`f\.\w+Var\(&o\.\w+, "([^"]+)"`).FindAllStringSubmatch(contents(t, root(t), "cmd", "pointsman-agent", "main.go"), -1)
+	if len(flags) < 5 {
+		t.Fatalf("only the flags %v found", flags)
+	}
+	for _, f := range flags {
+		if !strings.Contains(page, "--"+f[1]) {
+			t.Errorf("the page does not name --%s", f[1])
+		}
+	}
+}
+
+func TestManPageIsClean(t *testing.T) {
+	need(t, "man", "man-db")
+	out := must(t, []string{"LC_ALL=C.UTF-8", "MANROFFSEQ=", "MANWIDTH=80"}, "man", "--warnings", "--local-file", "packaging/man/pointsman-agent.8")
+	if !bytes.Contains([]byte(out), []byte("EXIT STATUS")) || strings.Contains(out, "warning") {
+		t.Errorf("man prints\n%s", out)
+	}
+}
+
+func TestVersionIsOneOfAPackage(t *testing.T) {
+	need(t, "git", "git")
+	out, err := command(t, nil, "packaging/version")
+	if err != nil {
+		t.Skipf("no history here: %s", out)
+	}
+	if !regexp.MustCompile(`^[0-9][0-9A-Za-z.+~]*\n$`).MatchString(out) {
+		t.Errorf("version %q", out)
+	}
+}
