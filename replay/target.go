@@ -1,0 +1,347 @@
+package replay
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/pointsman/pointsman/shared/answer"
+	"github.com/pointsman/pointsman/shared/coalesce"
+	"github.com/pointsman/pointsman/shared/config"
+	"github.com/pointsman/pointsman/shared/fault"
+	"github.com/pointsman/pointsman/shared/plan"
+	"github.com/pointsman/pointsman/shared/selection"
+)
+
+// target is one route table at one moment of virtual time.
+type target struct {
+	world  *world
+	cfg    config.Target
+	fed    []bool // by member
+	rules  plan.Rules
+	price  coalesce.Policy
+	write  time.Duration
+	owned  map[string]bool
+	table  plan.Table
+	twins  int // managed routes that go whatever is wanted
+	report TargetReport
+
+	cells  []cell // by slot
+	counts counts
+	clock  time.Time // up to when the report's prefix-seconds are counted
+
+	changed bool             // what it should hold, by what is in hand
+	news    bool             // there is a reason to look
+	account coalesce.Account // of a change that waits
+	fireAt  time.Time        // when it is written; zero: nothing waits
+	lookAt  time.Time        // when a hold-down ends; zero: none
+	doneAt  time.Time        // when the write in flight ends; zero: none is in flight
+	edit    plan.Edit        // the write in flight
+	scratch []selection.Candidate
+}
+
+// cell is one prefix of one target.
+type cell struct {
+	wanted    bool       // belongs in the target, as the domain file has it
+	unmanaged bool       // the table has it as somebody else's route
+	managed   bool       // the table has it as ours
+	proper    bool       // ... with the next hop type that we write
+	installed netip.Addr // ... with this next hop
+	want      netip.Addr // invalid: none
+	class     class      // what is to be done about it
+	look      time.Time  // when a hold-down may change want; zero: never
+}
+
+// class says what is to be done about a prefix.
+type class uint8
+
+const (
+	atRest class = iota
+	missing
+	better
+	dead
+	gone // withdrawn everywhere
+)
+
+// counts counts cells by class (but for those at rest), and the managed ones.
+type counts struct {
+	by      [gone + 1]int
+	managed int
+}
+
+func newTarget(w *world, t config.Target, table plan.Table, write time.Duration) *target {
+	x := &target{world: w, cfg: t, price: answer.Price(w.domain), write: write, owned: map[string]bool{}, table: table, fed: make([]bool, len(w.members))}
+	x.report.Target = t.Name
+	x.rules = answer.Rules(w.domain, t, func(name string) bool { return x.owned[strings.ToLower(name)] })
+	for _, r := range table.Routes {
+		if name := strings.ToLower(r.Name); strings.HasPrefix(name, strings.ToLower(x.rules.NamePrefix)) {
+			x.owned[name] = true
+		}
+	}
+	for i := range w.members {
+		x.fed[i] = t.Fed(w.members[i].Name)
+		if x.fed[i] || x.has(w.members[i].NextHops) {
+			w.members[i].seen = append(w.members[i].seen, x)
+		}
+	}
+	x.install()
+	return x
+}
+
+// has reports whether the table has one of the next hops: then that NVA's news matter, whether it is one of the target's or not.
+func (t *target) has(hops []netip.Addr) bool {
+	return slices.ContainsFunc(t.table.Routes, func(r plan.Route) bool { return slices.Contains(hops, r.NextHop) })
+}
+
+// install reads the table into the cells, as plan.Diff does.
+func (t *target) install() {
+	for i := range t.cells {
+		t.cells[i].unmanaged, t.cells[i].managed, t.cells[i].installed = false, false, netip.Addr{}
+	}
+	t.twins, t.counts.managed = 0, 0
+	for _, r := range t.table.Routes {
+		managed := t.rules.Managed(r)
+		if !r.Prefix.IsValid() {
+			if managed {
+				t.twins++
+			}
+			continue
+		}
+		c := t.cell(t.world.slot(r.Prefix))
+		switch {
+		case !managed:
+			c.unmanaged = true
+		case c.managed:
+			t.twins++
+		default:
+			c.managed, c.proper, c.installed = true, r.Type == plan.VirtualAppliance, r.NextHop
+			t.counts.managed++
+		}
+	}
+}
+
+// cell returns the cell of a slot.
+func (t *target) cell(s int) *cell {
+	for len(t.cells) <= s {
+		t.cells = append(t.cells, cell{wanted: t.cfg.Wants(t.world.slots[len(t.cells)].prefix)})
+	}
+	return &t.cells[s]
+}
+
+// begin counts the prefix-seconds up to now, before anything changes.
+func (t *target) begin(now time.Time) {
+	if !t.clock.IsZero() {
+		gap := now.Sub(t.clock).Seconds()
+		t.report.DeadSeconds += gap * float64(t.counts.by[dead])
+		t.report.MissingSeconds += gap * float64(t.counts.by[missing])
+		t.report.BetterSeconds += gap * float64(t.counts.by[better]+t.counts.by[gone])
+	}
+	t.clock = now
+}
+
+// note takes notice of what was changed just now, if it is a reason to look at the target.
+func (t *target) note(woken bool) {
+	t.news = t.news || woken
+	if t.changed && woken {
+		t.report.Changes++
+	}
+	t.changed = false
+}
+
+// update works out again what one prefix should have.
+func (t *target) update(s int) {
+	c := t.cell(s)
+	want := t.choose(s, c)
+	t.changed = t.changed || want != c.want
+	c.want = want
+	t.lookAt = selection.Sooner(t.lookAt, c.look)
+	t.counts.by[c.class]--
+	c.class = t.classify(s, c)
+	t.counts.by[c.class]++
+}
+
+// refresh works out again what every prefix should have.
+func (t *target) refresh(now time.Time) {
+	t.begin(now)
+	t.lookAt = time.Time{}
+	for s := range t.world.slots {
+		t.update(s)
+	}
+}
+
+// choose asks the selection for one prefix.
+func (t *target) choose(s int, c *cell) netip.Addr {
+	c.look = time.Time{}
+	if !c.wanted {
+		return netip.Addr{}
+	}
+	w := t.world
+	slot := &w.slots[s]
+	t.scratch = t.scratch[:0]
+	for _, h := range slot.holders {
+		m := &w.members[h.member]
+		if !h.announces || !h.permitted || !t.fed[h.member] || m.over() && c.installed != m.NextHop(slot.prefix) {
+			continue
+		}
+		t.scratch = append(t.scratch, selection.Candidate{NVA: m.NVA, Metric: h.metric, Liveness: m.liveness, UpAt: m.doc.Since.Add(w.domain.Policy.HoldDown)})
+	}
+	if len(t.scratch) == 0 {
+		return netip.Addr{}
+	}
+	choice, look := selection.Choose(selection.Question{Prefix: slot.prefix, Installed: c.installed, Frozen: w.frozen, Now: t.clock}, t.scratch)
+	c.look = look
+	return choice.NextHop
+}
+
+// classify says what is to be done about a prefix, as plan.Diff and answer.Weigh do.
+func (t *target) classify(s int, c *cell) class {
+	switch {
+	case !c.want.IsValid():
+		if c.managed {
+			return gone
+		}
+		return atRest
+	case c.unmanaged:
+		return atRest
+	case !c.managed:
+		return missing
+	case c.proper && c.installed == c.want:
+		return atRest
+	case t.alive(s, c.installed):
+		return better
+	}
+	return dead
+}
+
+func (t *target) alive(s int, hop netip.Addr) bool {
+	n, known := t.world.byHop[hop]
+	if !known {
+		return false
+	}
+	m := &t.world.members[n]
+	_, announced := m.doc.Announces(t.world.slots[s].prefix)
+	return announced && (m.liveness == selection.Up || m.liveness == selection.ControlLost)
+}
+
+// due returns when the target must be looked at although nothing new came; zero: never.
+func (t *target) due() time.Time {
+	return selection.Sooner(selection.Sooner(t.doneAt, t.fireAt), t.lookAt)
+}
+
+// look does what is to be done now: end the write in flight, begin one, wait, or nothing.
+func (t *target) look(now time.Time) error {
+	reached := func(at time.Time) bool { return !at.IsZero() && !now.Before(at) }
+	if reached(t.lookAt) {
+		// The prefix that asked for it may have changed its mind since.
+		asked := slices.ContainsFunc(t.cells, func(c cell) bool { return reached(c.look) })
+		t.refresh(now)
+		t.note(asked)
+	}
+	if reached(t.doneAt) {
+		t.end(now)
+		t.note(false)
+		t.news = true
+	}
+	if !t.doneAt.IsZero() || !t.news && !reached(t.fireAt) {
+		return nil
+	}
+	t.begin(now)
+	t.news = false
+	change := t.change()
+	if change == (coalesce.Change{}) && t.twins == 0 {
+		t.account, t.fireAt = coalesce.Account{}, time.Time{}
+		return nil
+	}
+	fireAt, account := t.price.FireAt(t.account, change, now)
+	if fireAt.Sub(now) <= coalesce.MinWait {
+		return t.fire(now, change)
+	}
+	if t.fireAt.IsZero() {
+		t.say(now, fmt.Sprintf("%s worth a write at %s", describe(change), fireAt.UTC().Format("15:04:05.000")))
+	}
+	t.account, t.fireAt = account, fireAt
+	return nil
+}
+
+// change is what a plan would do now, but for what the guards leave out.
+func (t *target) change() coalesce.Change {
+	by := t.counts.by
+	removals, additions := t.rules.Guard(plan.Sizes{Routes: len(t.table.Routes), Managed: t.counts.managed, Twins: t.twins, Added: by[missing], Removed: by[gone]})
+	if removals {
+		by[gone] = 0
+	}
+	if additions {
+		by[missing] = 0
+	}
+	return coalesce.Change{Dead: by[dead], Missing: by[missing], Better: by[better] + by[gone]}
+}
+
+// plan plans from scratch, as the function app does.
+func (t *target) plan(now time.Time) (plan.Plan, coalesce.Change, selection.Result) {
+	in := selection.Input{Domain: t.world.domain, Target: t.cfg, NVAs: t.world.docs, Installed: t.rules.Installed(t.table), Now: now}
+	selected := selection.Select(in)
+	p := plan.Diff(t.table, answer.Wants(selected.Choices), t.rules)
+	return p, answer.Weigh(in, selected.Frozen, p), selected
+}
+
+// fire begins a write. The plan must say what was followed event by event.
+func (t *target) fire(now time.Time, followed coalesce.Change) error {
+	p, weighed, _ := t.plan(now)
+	if weighed != followed {
+		return fault.New(fault.Bug, "replay of target %s at %s: the plan is %+v, what was followed says %+v", t.cfg.Name, now, weighed, followed)
+	}
+	for _, name := range p.Names() {
+		t.owned[strings.ToLower(name)] = true
+	}
+	t.account, t.fireAt = coalesce.Account{}, time.Time{}
+	t.edit, t.doneAt = p.Edit, now.Add(t.write)
+	t.report.write(now, t.doneAt, p, followed)
+	return nil
+}
+
+// end applies the write in flight.
+func (t *target) end(now time.Time) {
+	t.begin(now)
+	t.table = apply(t.table, t.edit)
+	t.edit, t.doneAt = plan.Edit{}, time.Time{}
+	t.install()
+	t.refresh(now)
+}
+
+// apply returns the table as it is after the edit.
+func apply(table plan.Table, edit plan.Edit) plan.Table {
+	replaced := map[string]bool{}
+	for _, r := range edit.Put {
+		replaced[strings.ToLower(r.Name)] = true
+	}
+	for _, name := range edit.Delete {
+		replaced[strings.ToLower(name)] = true
+	}
+	routes := slices.DeleteFunc(slices.Clone(table.Routes), func(r plan.Route) bool { return replaced[strings.ToLower(r.Name)] })
+	table.Routes = append(routes, edit.Put...)
+	return table
+}
+
+func (t *target) say(now time.Time, text string) {
+	t.report.Timeline = append(t.report.Timeline, Moment{At: now, Text: text})
+}
+
+// finish completes the report.
+func (t *target) finish() TargetReport {
+	r := t.report
+	r.Saved = r.Changes - len(r.Writes)
+	p, _, selected := t.plan(t.clock)
+	r.Managed, r.Routes = t.counts.managed, len(t.table.Routes)
+	for _, b := range p.Blocked {
+		r.Refused = append(r.Refused, fmt.Sprintf("%s: held by route %s, which is not Pointsman's", b.Prefix, b.Name))
+	}
+	for _, refused := range p.Refused {
+		r.Refused = append(r.Refused, refused.Text)
+	}
+	for _, refused := range selected.Refused {
+		r.Refused = append(r.Refused, refused.String())
+	}
+	return r
+}
