@@ -340,6 +340,9 @@ func TestConflictAfterTheSave(t *testing.T) {
 			if doc := w.nva("nva-b"); !done || doc.Outbox || len(doc.RIB()) != 2 {
 				t.Errorf("outbox %t, %d prefixes", doc.Outbox, len(doc.RIB()))
 			}
+			if w.paused > 0 {
+				t.Errorf("it paused for %s: a conflict is no trouble", w.paused)
+			}
 			if newest := fmt.Sprintf("hub/both/nva-b/%d", w.nva("nva-b").Revision); !slices.Contains(w.wakes, newest) {
 				t.Errorf("wakes %q, want %s among them", w.wakes, newest)
 			}

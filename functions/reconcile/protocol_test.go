@@ -410,6 +410,39 @@ func TestLateRunWritesNothingThatNobodyOwns(t *testing.T) {
 	}
 }
 
+// A run takes over while another one sleeps between its intent and its reads, decides on documents that are old by the time it writes, and is not
+// known to the other one, which finds nothing to do: that one must see it before it reports what it found.
+func TestRunThatBeganUnseenIsFenced(t *testing.T) {
+	w := settledWorld(t)
+	others := w.unmanaged()
+	w.wake("sweep/1")
+	sleeper, stop := iter.Pull(w.calls(w.next()))
+	defer stop()
+	for op, more := sleeper(); op != "get"; op, more = sleeper() {
+		if !more {
+			t.Fatal("no read of the table")
+		}
+	}
+	w.now = w.now.Add(lease + time.Second)
+	w.said("nva-a", event.Delta, announce(prefix(9)))
+	late, stopLate := iter.Pull(w.calls(w.next()))
+	defer stopLate()
+	for op, more := late(); op != "put"; op, more = late() {
+		if !more {
+			t.Fatal("no write")
+		}
+	}
+	w.said("nva-a", event.Delta, withdraw(prefix(9)))
+	for more := true; more; {
+		_, more = sleeper()
+	}
+	for more := true; more; {
+		_, more = late() // the world notices a write that rests on older documents
+	}
+	w.rest()
+	w.atRest(others)
+}
+
 // The news that was left to a run is looked at although its document is written several times before it sees it.
 func TestNewsIsNotForgottenOverConflicts(t *testing.T) {
 	w := settledWorld(t)

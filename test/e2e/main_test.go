@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -74,6 +75,7 @@ type world struct {
 	*system.System
 	t    *testing.T
 	bus  *servicebus.Sender
+	log  *output
 	seqs map[string]uint64
 }
 
@@ -87,7 +89,8 @@ func start(t *testing.T, write time.Duration) *world {
 func startWith(t *testing.T, cfg system.Config) *world {
 	t.Helper()
 	cfg.Dir = t.TempDir()
-	cfg.Output = output{t}
+	log := &output{t: t}
+	cfg.Output = log
 	s, err := system.Start(t.Context(), cfg)
 	if err != nil {
 		t.Fatal(err)
@@ -102,17 +105,33 @@ func startWith(t *testing.T, cfg system.Config) *world {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = bus.Close(context.Background()) })
-	return &world{System: s, t: t, bus: bus, seqs: map[string]uint64{}}
+	return &world{System: s, t: t, bus: bus, log: log, seqs: map[string]uint64{}}
 }
 
-// output shows the handler's log with the test's.
-type output struct{ t *testing.T }
+// output keeps the handler's log, and shows it with the test's.
+type output struct {
+	t *testing.T
 
-func (o output) Write(p []byte) (int, error) {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+// Write implements io.Writer.
+func (o *output) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	_, _ = o.text.Write(p)
 	if testing.Verbose() {
 		o.t.Log(strings.TrimSpace(string(p)))
 	}
 	return len(p), nil
+}
+
+// String returns all that was written.
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.text.String()
 }
 
 // said returns the next event of an NVA's first epoch; edit completes it.
@@ -159,7 +178,7 @@ func (w *world) publish(events ...event.Event) {
 // until waits until the condition holds; what it still lacks is the failure's text.
 func (w *world) until(what string, condition func() error) {
 	w.t.Helper()
-	ctx, cancel := context.WithTimeout(w.t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(w.t.Context(), 30*time.Second)
 	defer cancel()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
@@ -170,7 +189,7 @@ func (w *world) until(what string, condition func() error) {
 		}
 		select {
 		case <-ctx.Done():
-			w.t.Fatalf("%s: still not so after a minute: %v", what, err)
+			w.t.Fatalf("%s: still not so after half a minute: %v", what, err)
 		case <-tick.C:
 		}
 	}
