@@ -187,14 +187,16 @@ func (k *kernel) kill() error {
 	return nil
 }
 
+// comeBack first waits for the carrier: until the kernel has noticed it, routes are marked as down.
 func (k *kernel) comeBack(ctx context.Context, prefixes []netip.Prefix) (time.Time, error) {
-	if err := errors.Join(k.fabric.Batch("link set to-"+k.name+" up"), k.ns.Batch("link set uplink up")); err != nil {
+	err := errors.Join(k.fabric.Batch("link set to-"+k.name+" up"), k.ns.Batch("link set uplink up"))
+	if err == nil {
+		err = k.ns.Carries("uplink")
+	}
+	if err != nil {
 		return time.Time{}, err
 	}
 	at, err := k.learn(ctx, prefixes)
-	if err == nil {
-		err = k.carrier(ctx)
-	}
 	if err != nil {
 		return at, err
 	}
@@ -202,38 +204,20 @@ func (k *kernel) comeBack(ctx context.Context, prefixes []netip.Prefix) (time.Ti
 	return at, k.boot(ctx)
 }
 
-// carrier waits until the kernel has noticed that the uplink carries: until then its routes are marked as down.
-func (k *kernel) carrier(ctx context.Context) error {
-	limited, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		out, err := k.ns.Run("ip", "-4", "route", "show")
-		if err != nil || !strings.Contains(out, "linkdown") {
-			return err
-		}
-		select {
-		case <-limited.Done():
-			return fmt.Errorf("%w: waited until the uplink of %s carries: %w", errWrong, k.name, limited.Err())
-		case <-tick.C:
-		}
-	}
-}
-
 // explore returns lines for a shell.
-func (k *kernel) explore() []string {
+func (k *kernel) explore(short string) []string {
 	enter := "nsenter --net=" + k.ns.Path()
-	if os.Getuid() == 0 && mapped() {
+	if mapped() {
 		enter = fmt.Sprintf("nsenter --user --preserve-credentials --target %d --net=%s", os.Getpid(), k.ns.Path())
 	}
 	return []string{
-		enter + " ip route",
-		enter + " ip route del 10.64.7.0/24",
-		enter + " ip route add 10.64.7.0/24 via " + k.router + " proto bgp",
-		enter + " curl -s 127.0.0.1:9810/debug/rib",
+		fmt.Sprintf(`%s() { %s "$@"; }`, short, enter),
+		short + " ip route",
+		short + " ip route del 10.64.7.0/24",
+		short + " ip route add 10.64.7.0/24 via " + k.router + " proto bgp",
+		short + " curl -s 127.0.0.1:9810/debug/rib",
 		fmt.Sprintf("kill -9 %d", k.agent.Process.Pid),
-		enter + " " + k.executable + " --config " + k.config(),
+		short + " " + k.executable + " --config " + k.config(),
 	}
 }
 

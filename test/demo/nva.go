@@ -20,8 +20,8 @@ type nva interface {
 	comeBack(ctx context.Context, prefixes []netip.Prefix) (time.Time, error)
 	// log is the file of the agent's log, "" if there is none.
 	log() string
-	// explore returns lines for a person who wants to look around.
-	explore() []string
+	// explore returns lines for the shell of a person who wants to look around; in them, short runs a command on the appliance.
+	explore(short string) []string
 	close() error
 }
 

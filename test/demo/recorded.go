@@ -109,6 +109,6 @@ func (r *recorded) comeBack(ctx context.Context, _ []netip.Prefix) (time.Time, e
 
 func (r *recorded) log() string { return "" }
 
-func (r *recorded) explore() []string { return nil }
+func (r *recorded) explore(string) []string { return nil }
 
 func (r *recorded) close() error { return r.bus.Close(context.Background()) }

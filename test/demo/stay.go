@@ -28,10 +28,10 @@ func (d *demo) stay(ctx context.Context) {
 	show("what Pointsman knows, and the same for Prometheus", "curl -s "+d.sys.Host.URL()+"/api/status", "curl -s '"+d.sys.Host.URL()+"/api/status?format=prometheus'")
 	show("the route table", "curl -s "+table)
 	for _, n := range []struct {
-		name string
-		nva  nva
-	}{{nameA, d.a}, {nameB, d.b}} {
-		if lines := n.nva.explore(); lines != nil {
+		name, short string
+		nva         nva
+	}{{nameA, "a", d.a}, {nameB, "b", d.b}} {
+		if lines := n.nva.explore(n.short); lines != nil {
 			show(n.name+": its routes; one goes; it comes back; what the agent sees; the agent dies; and starts again", lines...)
 		}
 	}

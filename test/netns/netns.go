@@ -19,12 +19,14 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 // ErrUnavailable is wrapped by every error that means that namespaces cannot be made here.
 var ErrUnavailable = errors.New("network namespaces cannot be made")
 
-// NS is a network namespace. Its loopback is up, and IPv6 addresses are usable at once (no duplicate address detection).
+// NS is a network namespace. Its loopback is up, and IPv6 addresses are usable soon (no duplicate address detection); added with
+// "nodad", at once.
 type NS struct {
 	// Name is for people: unique among the living processes of the machine.
 	Name string
@@ -42,8 +44,8 @@ func New(tb testing.TB) *NS {
 		tb.Fatal(err)
 	}
 	tb.Cleanup(func() {
-		if err := ns.Close(); err != nil {
-			tb.Error(err)
+		if failed := ns.Close(); failed != nil {
+			tb.Error(failed)
 		}
 	})
 	return ns
@@ -112,7 +114,7 @@ func (n *NS) Sysctl(key, value string) error {
 	})
 }
 
-// Pair joins two namespaces by a veth pair: ifaceA in a, ifaceB in b, both up.
+// Pair joins two namespaces by a veth pair: ifaceA in a, ifaceB in b, both up and carrying.
 func Pair(a, b *NS, ifaceA, ifaceB string) error {
 	if _, err := a.Run("ip", "link", "add", ifaceA, "type", "veth", "peer", "name", ifaceB, "netns", b.Path()); err != nil {
 		return err
@@ -120,6 +122,31 @@ func Pair(a, b *NS, ifaceA, ifaceB string) error {
 	if _, err := a.Run("ip", "link", "set", ifaceA, "up"); err != nil {
 		return err
 	}
-	_, err := b.Run("ip", "link", "set", ifaceB, "up")
-	return err
+	if _, err := b.Run("ip", "link", "set", ifaceB, "up"); err != nil {
+		return err
+	}
+	return errors.Join(a.Carries(ifaceA), b.Carries(ifaceB))
+}
+
+// carrierPatience bounds the wait for a carrier, which takes some milliseconds.
+const carrierPatience = 10 * time.Second
+
+// Carries waits until a link of the namespace that was set up carries packets. The kernel notices the carrier of a veth a moment after
+// both ends are up; until then routes over it are marked linkdown.
+func (n *NS) Carries(iface string) error {
+	deadline := time.NewTimer(carrierPatience)
+	defer deadline.Stop()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		out, err := n.Run("ip", "-o", "link", "show", iface)
+		if err != nil || strings.Contains(out, "LOWER_UP") && strings.Contains(out, "state UP") {
+			return err
+		}
+		select {
+		case <-deadline.C:
+			return fmt.Errorf("link %s in namespace %s does not carry after %s: %s", iface, n.Name, carrierPatience, strings.TrimSpace(out))
+		case <-tick.C:
+		}
+	}
 }

@@ -104,7 +104,7 @@ func Create(label string) (*NS, error) {
 		return nil, err
 	}
 	ns.Name = fmt.Sprintf("%s-%d-%d", label, os.Getpid(), ns.file.Fd())
-	if err := ns.prepare(); err != nil {
+	if err = ns.prepare(); err != nil {
 		return nil, errors.Join(fmt.Errorf("%w: %w", ErrUnavailable, err), ns.Close())
 	}
 	return ns, nil

@@ -24,8 +24,8 @@ func must(t *testing.T, err error) {
 func TestPairCarriesPackets(t *testing.T) {
 	a, b := netns.New(t), netns.New(t)
 	must(t, netns.Pair(a, b, "left", "right"))
-	must(t, a.Batch("addr add 192.0.2.1/24 dev left", "addr add 2001:db8::1/64 dev left"))
-	must(t, b.Batch("addr add 192.0.2.2/24 dev right", "addr add 2001:db8::2/64 dev right"))
+	must(t, a.Batch("addr add 192.0.2.1/24 dev left", "addr add 2001:db8::1/64 dev left nodad"))
+	must(t, b.Batch("addr add 192.0.2.2/24 dev right", "addr add 2001:db8::2/64 dev right nodad"))
 	for _, host := range []string{"192.0.2.2", "2001:db8::2"} {
 		var l net.Listener
 		must(t, b.Do(func() (err error) {
@@ -69,11 +69,11 @@ func TestErrorsSayWhatFailed(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "nosuchlink") || !strings.Contains(err.Error(), ns.Name) {
 		t.Errorf("got %v; want the link and the namespace named", err)
 	}
-	if err := ns.Sysctl("net.ipv4.nosuch", "1"); !errors.Is(err, os.ErrNotExist) {
+	if err = ns.Sysctl("net.ipv4.nosuch", "1"); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("got %v, want %v", err, os.ErrNotExist)
 	}
 	wrong := errors.New("wrong")
-	if err := ns.Do(func() error { return wrong }); !errors.Is(err, wrong) {
+	if err = ns.Do(func() error { return wrong }); !errors.Is(err, wrong) {
 		t.Errorf("Do returns %v, want %v", err, wrong)
 	}
 }
@@ -91,7 +91,7 @@ func TestCloseRemovesTheNamespace(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
 	for {
-		if _, err := keep.Run("ip", "link", "show", "stays"); err != nil {
+		if _, err = keep.Run("ip", "link", "show", "stays"); err != nil {
 			return
 		}
 		if ctx.Err() != nil {
