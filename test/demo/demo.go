@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/pointsman/pointsman/test/netns"
 	"github.com/pointsman/pointsman/test/system"
 )
 
@@ -62,7 +63,7 @@ func start(ctx context.Context, o options, out *screen, dist string) (*demo, err
 		return nil, err
 	}
 	if err := d.start(ctx); err != nil {
-		if ctx.Err() == nil {
+		if ctx.Err() == nil && !errors.Is(err, netns.ErrUnavailable) {
 			d.report()
 		}
 		return nil, errors.Join(err, d.close())
@@ -158,7 +159,8 @@ func (d *demo) intro(what string) {
 		{"", "", "already in it, put there by others: 0.0.0.0/0, 10.50.0.0/16 (ECMP), two tags, a flag"},
 	}, false)
 	d.out.say("")
-	d.out.say("%s", d.out.paint(dim, "Times are seconds since the step began. PUT: the write is accepted; PUT done: Azure says it is in force."))
+	d.out.say("%s", d.out.paint(dim, "Times are seconds since the step began. PUT: a write of the whole table is accepted; PUT done: it is in force."))
+	d.out.say("%s", d.out.paint(dim, "GET: the table is read; poll: Azure is asked whether a write is done."))
 }
 
 // close ends everything that start started.

@@ -178,7 +178,7 @@ func later(a, b time.Time) time.Time {
 func content(e event.Event) string {
 	switch e.Kind {
 	case event.Snapshot:
-		return fmt.Sprintf("%d announced, and no more", len(e.Announce))
+		return fmt.Sprintf("%d announced (all it has)", len(e.Announce))
 	case event.Delta:
 		var parts []string
 		if n := len(e.Announce); n > 0 {
