@@ -1,0 +1,186 @@
+package status_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
+
+	"github.com/pointsman/pointsman/functions/documents"
+	"github.com/pointsman/pointsman/functions/status"
+	"github.com/pointsman/pointsman/shared/config"
+	"github.com/pointsman/pointsman/shared/event"
+	"github.com/pointsman/pointsman/shared/fault"
+	"github.com/pointsman/pointsman/shared/located"
+	"github.com/pointsman/pointsman/shared/route"
+	"github.com/pointsman/pointsman/shared/state"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew") //nolint:gochecknoglobals // a flag of the tests
+
+const hub = `
+domain: hub
+policy: {silence: down}
+nvas:
+  - {name: nva-a, nextHops: [10.0.0.4], allow: ["10.64.0.0/10 le 24"]}
+  - {name: nva-b, nextHops: [10.0.0.5], allow: ["10.64.0.0/10 le 24"]}
+  - {name: nva-c, nextHops: [10.0.0.6], allow: ["10.64.0.0/10 le 24"]}
+targets:
+  - {name: spokes, routeTable: /subscriptions/s/resourceGroups/g/providers/Microsoft.Network/routeTables/spokes, limit: 400}
+  - {name: new, routeTable: /subscriptions/s/resourceGroups/g/providers/Microsoft.Network/routeTables/new}
+`
+
+func noon() time.Time { return time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC) }
+
+// estate is a domain in which something of everything has happened, and one that has no valid file.
+type estate struct {
+	t      *testing.T
+	broken error
+}
+
+func (estate) Domains(context.Context) ([]string, error) { return []string{"edge", "hub"}, nil }
+
+func (e estate) Domain(_ context.Context, name string) (documents.Domain, error) {
+	if name == "edge" {
+		problems := located.Problems{{File: "domains/edge.yaml", Line: 2, Column: 9, Field: "policy", Text: `found "x", want a mapping`}}
+		return documents.Domain{Problems: problems}, fault.New(fault.Poison, "domain file edge is not valid, and no valid one came before it: %w", problems)
+	}
+	d, problems := config.Parse("domains/hub.yaml", []byte(hub))
+	if len(problems) > 0 {
+		e.t.Fatal(problems)
+	}
+	return documents.Domain{Config: d}, nil
+}
+
+func (e estate) NVAs(context.Context, *config.Domain) (map[string]*state.NVA, error) {
+	a, b := state.NewNVA("hub", "nva-a"), state.NewNVA("hub", "nva-b")
+	p := netip.MustParsePrefix("10.64.1.0/24")
+	e.merge(a, event.Event{Kind: event.Delta, Version: event.Version{Epoch: 1, Seq: 1}, Announce: []route.Entry{{Prefix: p}}})
+	e.merge(a, event.Event{Kind: event.Delta, Version: event.Version{Epoch: 1, Seq: 4}, Withdraw: []netip.Prefix{p}})
+	e.merge(a, event.Event{Kind: event.Draining, Version: event.Version{Epoch: 1, Seq: 5}, Reason: "kernel update"})
+	e.merge(b, event.Event{Kind: event.Delta, Version: event.Version{Epoch: 1, Seq: 1}, Announce: []route.Entry{{Prefix: p}}, Beat: 1})
+	e.merge(b, event.Event{Kind: event.Expired, Version: event.Version{Epoch: 1, Seq: 1}, Beat: 1})
+	b.Clone = &state.Clone{Boot: "other", Epoch: 1}
+	return map[string]*state.NVA{"nva-a": a, "nva-b": b}, e.broken
+}
+
+func (e estate) merge(doc *state.NVA, ev event.Event) {
+	ev.Domain, ev.NVA, ev.Boot = "hub", doc.Name, "boot-"+doc.Name
+	if _, err := doc.Merge(ev, noon().Add(-time.Minute)); err != nil {
+		e.t.Fatal(err)
+	}
+}
+
+func (estate) Target(_ context.Context, domain string, t config.Target) (*state.Target, string, error) {
+	doc := state.NewTarget(domain, t.Name, t.RouteTable)
+	if t.Name == "new" {
+		return doc, "", nil
+	}
+	doc.Claim([]string{"pointsman-10-64-1-0-24"})
+	doc.Writes = 7
+	doc.Note(state.Result{At: noon().Add(-time.Hour), Outcome: state.Written, Routes: 4})
+	doc.Note(state.Result{
+		At: noon(), Outcome: state.Denied, Code: "ScopeLocked", Message: "the scope is locked: remove the lock", Routes: 4, Duration: 0.25,
+		Cause: "sweep/1", Warnings: []string{"the table is nearly full: 4 of 4 routes"},
+	})
+	doc.Intents = []state.Intent{{Run: "R1", Wake: "hub/spokes/sweep/1", Since: noon(), Until: noon().Add(30 * time.Second)}}
+	return doc, "1", nil
+}
+
+type lot struct {
+	n   int
+	err error
+}
+
+func (l lot) Parked(context.Context) (int, error) { return l.n, l.err }
+
+func report(t *testing.T, e estate, only string) status.Report {
+	t.Helper()
+	r, err := (&status.Status{Store: e, Lot: lot{n: 3}, Now: noon}).Report(t.Context(), only)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// golden compares with a file; -update writes it.
+func golden(t *testing.T, name, got string) {
+	t.Helper()
+	path := filepath.Join("testdata", name)
+	if *update {
+		if err := os.WriteFile(path, []byte(got), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), got); diff != "" {
+		t.Errorf("%s: -want +got:\n%s", name, diff)
+	}
+}
+
+func TestReportAsJSON(t *testing.T) {
+	body, err := json.MarshalIndent(report(t, estate{t: t}, ""), "", "  ")
+	if err != nil {
+		t.Fatal(err)
+	}
+	golden(t, "report.json", string(body)+"\n")
+}
+
+func TestReportForPrometheus(t *testing.T) {
+	text := report(t, estate{t: t}, "").Prometheus()
+	golden(t, "report.prom", text)
+	problems, err := promlint.New(strings.NewReader(text)).Lint()
+	if err != nil || len(problems) > 0 {
+		t.Errorf("%v: %+v", err, problems)
+	}
+}
+
+// Whatever stands in a label, the text stays readable for Prometheus.
+func TestLabelsAreEscaped(t *testing.T) {
+	r := status.Report{Domains: []status.Domain{{Name: "h\"u\\b\nüß\x01", Targets: []status.Target{{Name: "t"}}}}}
+	text := r.Prometheus()
+	if problems, err := promlint.New(strings.NewReader(text)).Lint(); err != nil || len(problems) > 0 {
+		t.Errorf("%v: %+v\n%s", err, problems, text)
+	}
+	if !strings.Contains(text, `domain="h\"u\\b\nüß`+"\x01\"") {
+		t.Errorf("text:\n%s", text)
+	}
+}
+
+func TestOneDomain(t *testing.T) {
+	if r := report(t, estate{t: t}, "hub"); len(r.Domains) != 1 || r.Domains[0].Name != "hub" {
+		t.Errorf("%+v", r.Domains)
+	}
+	r := report(t, estate{t: t}, "none")
+	body, err := json.Marshal(r)
+	if err != nil || !bytes.Contains(body, []byte(`"domains":[]`)) {
+		t.Errorf("no domain of that name: %s, %v", body, err)
+	}
+}
+
+// Documents that cannot be read are shown with their domain, not hidden and not the end of the page.
+func TestUnreadableDocuments(t *testing.T) {
+	r := report(t, estate{t: t, broken: errors.New("the store is away")}, "hub")
+	if len(r.Domains) != 1 || r.Domains[0].Error != "the store is away" {
+		t.Errorf("%+v", r.Domains)
+	}
+	if text := r.Prometheus(); !strings.Contains(text, "pointsman_domain_unreadable{domain=\"hub\"} 1\n") {
+		t.Errorf("metrics:\n%s", text)
+	}
+	if _, err := (&status.Status{Store: estate{t: t}, Lot: lot{err: errors.New("away")}, Now: noon}).Report(t.Context(), ""); err == nil {
+		t.Error("a lot that cannot be counted is shown as empty")
+	}
+}

@@ -1,0 +1,111 @@
+package sweep_test
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/pointsman/pointsman/functions/documents"
+	"github.com/pointsman/pointsman/functions/sweep"
+	"github.com/pointsman/pointsman/shared/config"
+	"github.com/pointsman/pointsman/shared/fault"
+	"github.com/pointsman/pointsman/shared/located"
+	"github.com/pointsman/pointsman/shared/message"
+)
+
+// estate is the domains with their targets, and the wakes that were sent.
+type estate struct {
+	names   []string
+	domains map[string]documents.Domain
+	sent    []string // id at offset
+	refuse  string   // a part of the id of a wake that cannot be sent
+}
+
+func noon() time.Time { return time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC) }
+
+func (e *estate) Domains(context.Context) ([]string, error) {
+	if e.names == nil {
+		return nil, errors.New("the store is away")
+	}
+	return e.names, nil
+}
+
+func (e *estate) Domain(_ context.Context, name string) (documents.Domain, error) {
+	d, ok := e.domains[name]
+	if !ok {
+		return documents.Domain{}, fault.New(fault.Poison, "domain file %s is not valid", name)
+	}
+	return d, nil
+}
+
+func (e *estate) Send(_ context.Context, m message.Message, at time.Time) error {
+	if e.refuse != "" && strings.Contains(m.ID, e.refuse) {
+		return errors.New("the bus is away")
+	}
+	e.sent = append(e.sent, m.ID+" at "+at.Sub(noon()).String())
+	return nil
+}
+
+func targets(names ...string) documents.Domain {
+	d := &config.Domain{}
+	for _, n := range names {
+		d.Targets = append(d.Targets, config.Target{Name: n})
+	}
+	return documents.Domain{Config: d}
+}
+
+func (e *estate) sweep(t *testing.T) (log string, err error) {
+	t.Helper()
+	var text strings.Builder
+	s := &sweep.Sweep{Store: e, Wakes: e, Now: noon, Spread: time.Minute, Log: slog.New(slog.NewTextHandler(&text, nil))}
+	err = s.Handle(t.Context())
+	return text.String(), err
+}
+
+// Every target of every domain is woken, evenly over the spread.
+func TestSweepWakesAll(t *testing.T) {
+	e := &estate{names: []string{"edge", "hub"}, domains: map[string]documents.Domain{"edge": targets("a"), "hub": targets("b", "c")}}
+	if _, err := e.sweep(t); err != nil {
+		t.Fatal(err)
+	}
+	want := []string{"edge/a/sweep/20261123T1200 at 0s", "hub/b/sweep/20261123T1200 at 20s", "hub/c/sweep/20261123T1200 at 40s"}
+	if !slices.Equal(e.sent, want) {
+		t.Errorf("%q, want %q", e.sent, want)
+	}
+}
+
+func TestSweepOfNothing(t *testing.T) {
+	e := &estate{names: []string{}}
+	if _, err := e.sweep(t); err != nil || len(e.sent) > 0 {
+		t.Errorf("%q, %v", e.sent, err)
+	}
+}
+
+// A domain, or a wake, in trouble keeps no other from being swept, and the run counts as failed.
+func TestOneDomainsTroubleIsItsOwn(t *testing.T) {
+	e := &estate{names: []string{"broken", "hub"}, domains: map[string]documents.Domain{"hub": targets("b", "c")}, refuse: "hub/b"}
+	log, err := e.sweep(t)
+	if err == nil || !strings.Contains(err.Error(), "domain file broken") || !strings.Contains(err.Error(), "sweep hub/b: the bus is away") {
+		t.Errorf("error %v", err)
+	}
+	if !slices.Equal(e.sent, []string{"hub/c/sweep/20261123T1200 at 30s"}) || !strings.Contains(log, "domain=broken") {
+		t.Errorf("sent %q, log %s", e.sent, log)
+	}
+	if _, err = (&estate{}).sweep(t); err == nil {
+		t.Error("a store that is away is no error")
+	}
+}
+
+func TestInvalidNewestFileIsLoggedByEverySweep(t *testing.T) {
+	d := targets("b")
+	d.Problems = located.Problems{{File: "domains/hub.yaml", Line: 3, Column: 7, Field: "policy", Text: "what is wrong"}}
+	e := &estate{names: []string{"hub"}, domains: map[string]documents.Domain{"hub": d}}
+	log, err := e.sweep(t)
+	if err != nil || len(e.sent) != 1 || !strings.Contains(log, "level=ERROR") || !strings.Contains(log, "domains/hub.yaml:3:7: policy: what is wrong") {
+		t.Errorf("sent %q, %v, log %s", e.sent, err, log)
+	}
+}
