@@ -4,7 +4,8 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 
 GO      ?= go
-STRIP   := -trimpath -ldflags='-s -w'
+VERSION ?= $(shell packaging/version)
+STRIP    = -trimpath -ldflags='-s -w -X main.version=$(VERSION)'
 APP     := dist/app
 HANDLER := $(APP)/pointsman-handler
 
@@ -14,25 +15,25 @@ help: ## list the targets
 
 .PHONY: build
 build: stage ## the three binaries in dist/
-	CGO_ENABLED=0 $(GO) build $(STRIP) -o dist/pointsman-agent ./cmd/pointsman-agent
-	CGO_ENABLED=0 $(GO) build $(STRIP) -o dist/pointsman ./cmd/pointsman
+	@CGO_ENABLED=0 $(GO) build $(STRIP) -o dist/pointsman-agent ./cmd/pointsman-agent
+	@CGO_ENABLED=0 $(GO) build $(STRIP) -o dist/pointsman ./cmd/pointsman
 
 # The Functions host looks for function.json only in the first-level folders of the app root, hence the flat copy. The handler is
 # always built for the host's platform in Azure; GOOS and GOARCH can be overridden to run it elsewhere.
 .PHONY: stage
 stage: ## the function app in dist/app, as it is deployed
-	rm -rf $(APP)
-	mkdir -p $(APP)
-	cp host.json $(APP)/
-	for f in functions/*/function.json; do \
+	@rm -rf $(APP)
+	@mkdir -p $(APP)
+	@cp host.json $(APP)/
+	@for f in functions/*/function.json; do \
 		name=$$(basename "$$(dirname "$$f")"); \
 		mkdir -p "$(APP)/$${name^}" && cp "$$f" "$(APP)/$${name^}/"; \
 	done
-	CGO_ENABLED=0 $(GO) build $(STRIP) -o $(HANDLER) ./cmd/pointsman-handler
+	@CGO_ENABLED=0 $(GO) build $(STRIP) -o $(HANDLER) ./cmd/pointsman-handler
 
 .PHONY: demo
 demo: build ## an NVA dies and comes back, on real kernel routes (DEMO=--stay keeps it running)
-	$(GO) run ./test/demo $(DEMO)
+	@$(GO) run ./test/demo $(DEMO)
 
 .PHONY: test
 test: ## everything, with the race detector
@@ -41,6 +42,19 @@ test: ## everything, with the race detector
 .PHONY: lint
 lint: ## the linter
 	$(GO) tool -modfile=tools/golangci.mod golangci-lint run ./...
+
+# Longer searches. `make test` runs a short form of each; every one ends with a line that says its figure.
+SEEDS ?= 10000
+
+.PHONY: models
+models: ## the protocols, checked exhaustively by spin; broken variants must be found broken
+	$(GO) test -count=1 -v ./models
+
+.PHONY: fuzz
+fuzz: ## every fuzz target for FUZZTIME each
+	test/fuzz $(or $(FUZZTIME),30s)
+
+include packaging/package.mk
 
 .PHONY: clean
 clean: ## remove what was built

@@ -88,7 +88,7 @@ func revisions(docs map[string]*state.NVA) map[string]uint64 {
 // waits reports whether the plan is not yet worth a write, and notes when it will be.
 func (x *run) waits(v *view) bool {
 	var before coalesce.Account
-	if p := x.doc.Pending; p != nil {
+	if p := x.doc.Pending; p != nil && x.done == 0 { // what waited before a write of ours is in that write
 		before = coalesce.Account{Since: p.Since, At: p.At, Accrued: p.Accrued, Weight: p.Weight}
 	}
 	v.fireAt, v.account = answer.Price(v.domain.Config).FireAt(before, answer.Weigh(v.input(v.domain, v.docs), v.selected.Frozen, v.plan), v.at)
