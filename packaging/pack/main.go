@@ -53,7 +53,7 @@ func write(name string, fill func(io.Writer) error) error {
 	if err != nil {
 		return fmt.Errorf("create: %w", err)
 	}
-	if err := errors.Join(fill(f), f.Close()); err != nil {
+	if err = errors.Join(fill(f), f.Close()); err != nil {
 		return errors.Join(fmt.Errorf("%s: %w", name, err), os.Remove(name))
 	}
 	return nil

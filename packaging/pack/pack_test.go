@@ -124,11 +124,11 @@ func TestSBOMNamesWhatIsLinked(t *testing.T) {
 		t.Fatal(err)
 	}
 	var b bytes.Buffer
-	if err := SBOM(&b, self, release); err != nil {
+	if err = SBOM(&b, self, release); err != nil {
 		t.Fatal(err)
 	}
 	var doc document
-	if err := json.Unmarshal(b.Bytes(), &doc); err != nil {
+	if err = json.Unmarshal(b.Bytes(), &doc); err != nil {
 		t.Fatal(err)
 	}
 	if doc.BOMFormat != "CycloneDX" || doc.Metadata.Timestamp != "2026-05-04T03:02:02Z" {

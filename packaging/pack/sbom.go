@@ -71,7 +71,7 @@ func SBOM(w io.Writer, binary string, at time.Time) error {
 	doc.Dependencies = []dependency{all}
 	e := json.NewEncoder(w)
 	e.SetIndent("", "  ")
-	if err := e.Encode(doc); err != nil {
+	if err = e.Encode(doc); err != nil {
 		return fmt.Errorf("write the SBOM: %w", err)
 	}
 	return nil

@@ -39,7 +39,7 @@ func Zip(w io.Writer, app fs.FS, at time.Time) error {
 	if err != nil {
 		return fmt.Errorf("app root: %w", err)
 	}
-	if err := z.Close(); err != nil {
+	if err = z.Close(); err != nil {
 		return fmt.Errorf("zip: %w", err)
 	}
 	return nil
@@ -77,11 +77,11 @@ func check(app fs.FS) (handler string, err error) {
 			Description struct{ DefaultExecutablePath string }
 		}
 	}
-	if err := json.Unmarshal(text, &host); err != nil {
+	if err = json.Unmarshal(text, &host); err != nil {
 		return "", fmt.Errorf("host.json: %w", err)
 	}
 	handler = path.Clean(host.CustomHandler.Description.DefaultExecutablePath)
-	if err := runsInAzure(app, handler); err != nil {
+	if err = runsInAzure(app, handler); err != nil {
 		return "", err
 	}
 	functions, err := fs.Glob(app, "*/function.json")

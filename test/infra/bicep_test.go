@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -186,14 +187,14 @@ func keywords() []string {
 	return []string{"param", "var", "resource", "module", "output", "targetScope"}
 }
 
-func read(path string) (*file, error) {
-	src, err := os.ReadFile(path)
+func read(name string) (*file, error) {
+	src, err := os.ReadFile(name)
 	if err != nil {
 		return nil, fmt.Errorf("read: %w", err)
 	}
-	f := &file{path: path}
+	f := &file{path: name}
 	if f.tokens, err = tokenize(string(src)); err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
+		return nil, fmt.Errorf("%s: %w", name, err)
 	}
 	return f, f.split()
 }
@@ -300,15 +301,11 @@ func all(t *testing.T) map[string]*file {
 			t.Fatal(err)
 		}
 		for _, p := range paths {
-			f, err := read(p)
-			if err != nil {
-				t.Fatal(err)
+			f, readErr := read(p)
+			if readErr != nil {
+				t.Fatal(readErr)
 			}
-			name, err := filepath.Rel(root, p)
-			if err != nil {
-				t.Fatal(err)
-			}
-			out[filepath.ToSlash(name)] = f
+			out[path.Join(path.Dir(pattern), filepath.Base(p))] = f
 		}
 	}
 	if len(out) < 5 {

@@ -98,7 +98,8 @@ func pack(t *testing.T, format, version, reference string) string {
 func TestPackagesAreReproducible(t *testing.T) {
 	for _, format := range []string{"deb", "rpm"} {
 		t.Run(format, func(t *testing.T) {
-			if contents(t, pack(t, format, "1.0.0", "")) != contents(t, pack(t, format, "1.0.0", "")) {
+			first, second := pack(t, format, "1.0.0", ""), pack(t, format, "1.0.0", "")
+			if contents(t, first) != contents(t, second) {
 				t.Error("two packages of the same parts differ")
 			}
 		})
@@ -249,9 +250,15 @@ func TestScripts(t *testing.T) {
 // TestScriptsDoNothingForOtherCalls: dpkg also calls them to undo (abort-upgrade …), and rpm before an upgrade is over.
 func TestScriptsDoNothingForOtherCalls(t *testing.T) {
 	for _, call := range [][]string{
-		{"postinst", "abort-upgrade", "1.0"}, {"postinst", "abort-remove"}, {"postinst"},
-		{"prerm", "upgrade", "1.1"}, {"prerm", "failed-upgrade", "1.0"}, {"prerm", "1"},
-		{"postrm", "upgrade", "1.1"}, {"postrm", "abort-install"}, {"postrm", "1"},
+		{"postinst", "abort-upgrade", "1.0"},
+		{"postinst", "abort-remove"},
+		{"postinst"},
+		{"prerm", "upgrade", "1.1"},
+		{"prerm", "failed-upgrade", "1.0"},
+		{"prerm", "1"},
+		{"postrm", "upgrade", "1.1"},
+		{"postrm", "abort-install"},
+		{"postrm", "1"},
 	} {
 		t.Run(strings.Join(call, " "), func(t *testing.T) {
 			// Every program that a script may call fails, and says so.
