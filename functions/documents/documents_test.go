@@ -15,6 +15,7 @@ import (
 	"github.com/pointsman/pointsman/shared/config"
 	"github.com/pointsman/pointsman/shared/event"
 	"github.com/pointsman/pointsman/shared/fault"
+	"github.com/pointsman/pointsman/shared/state"
 )
 
 const hub = `
@@ -263,7 +264,8 @@ func TestTargetOfAnotherTableIsANewDocument(t *testing.T) {
 		t.Fatal(err)
 	}
 	target.RouteTable = strings.ToUpper(target.RouteTable)
-	if same, _, err := store.Target(t.Context(), "hub", target); err != nil || !same.Owns("pointsman-x") {
+	var same *state.Target
+	if same, _, err = store.Target(t.Context(), "hub", target); err != nil || !same.Owns("pointsman-x") {
 		t.Errorf("the same table in other letters: %+v, %v", same, err)
 	}
 	target.RouteTable += "-2"

@@ -84,7 +84,7 @@ func (w *journalWorld) handle(t *testing.T, batch ...invocation.Message) error {
 	return in.Handle(t.Context(), batch)
 }
 
-var journalDay = time.Date(2026, 3, 1, 23, 59, 58, 0, time.UTC) //nolint:gochecknoglobals // a constant of the tests
+var journalDay = time.Date(2026, 3, 1, 23, 59, 58, 0, time.UTC)
 
 // journalMessage is the event seq of an NVA, accepted seq seconds after journalDay.
 func journalMessage(t *testing.T, domain, nva string, seq uint64) invocation.Message {

@@ -22,7 +22,7 @@ func serve(t *testing.T, functions map[string]invocation.Function, req *http.Req
 }
 
 func call(name string, body io.Reader) *http.Request {
-	return httptest.NewRequest(http.MethodPost, "/"+name, body)
+	return httptest.NewRequestWithContext(context.Background(), http.MethodPost, "/"+name, body)
 }
 
 // An answer without a JSON object makes the host wait until functionTimeout (functions-host contract D2): there is none.
@@ -74,7 +74,7 @@ func TestPaths(t *testing.T) {
 		{http.MethodPost, "/Reconcile", http.StatusNotFound},
 		{http.MethodGet, "/Sweep", http.StatusMethodNotAllowed},
 	} {
-		if w := serve(t, functions, httptest.NewRequest(tt.method, tt.path, nil)); w.Code != tt.want {
+		if w := serve(t, functions, httptest.NewRequestWithContext(t.Context(), tt.method, tt.path, nil)); w.Code != tt.want {
 			t.Errorf("%s %s: %d, want %d", tt.method, tt.path, w.Code, tt.want)
 		}
 	}

@@ -223,10 +223,10 @@ func TestEveryCallGoesWrongOnce(t *testing.T) {
 		"done, death":     {crash: true},
 	}
 	for name, story := range stories {
-		w := settledWorld(t)
-		story(w)
-		w.rest()
-		calls := len(w.ops)
+		clean := settledWorld(t)
+		story(clean)
+		clean.rest()
+		calls := len(clean.ops)
 		if calls < 5 {
 			t.Fatalf("%s: only %d calls", name, calls)
 		}
@@ -647,7 +647,7 @@ func TestCoalescing(t *testing.T) {
 	if wrong := w.wrong(); wrong != "" || w.puts != 1 {
 		t.Errorf("%d PUTs, want 1; %s", w.puts, wrong)
 	}
-	if doc := w.document(); doc.Pending != nil || !doc.FireAt.IsZero() {
+	if doc = w.document(); doc.Pending != nil || !doc.FireAt.IsZero() {
 		t.Errorf("still pending: %v at %s", doc.Pending, doc.FireAt)
 	}
 

@@ -26,7 +26,7 @@ import (
 	"github.com/pointsman/pointsman/shared/state"
 )
 
-var update = flag.Bool("update", false, "write the golden files anew") //nolint:gochecknoglobals // a flag of the tests
+var update = flag.Bool("update", false, "write the golden files anew")
 
 const hub = `
 domain: hub

@@ -69,7 +69,7 @@ const wrongInput = 3
 
 func TestValidate(t *testing.T) {
 	good := file(t, "hub.yaml", hub)
-	wrong := file(t, "wrong.yaml", strings.NewReplacer("holdDown: 0s", "holdDown: soon", "preference: 100", "preferance: 100").Replace(hub))
+	wrong := file(t, "wrong.yaml", strings.NewReplacer("holdDown: 0s", "holdDown: soon", "preference: 100", "prefers: 100").Replace(hub))
 	tests := []struct {
 		name string
 		args []string
@@ -77,7 +77,7 @@ func TestValidate(t *testing.T) {
 		says []string
 	}{
 		{"a good file", []string{"validate", good}, 0, []string{good + ": ok: domain hub, 2 NVAs, 1 targets"}},
-		{"a wrong one, with all that is wrong", []string{"validate", good, wrong}, wrongInput, []string{wrong + ":5:13: policy.holdDown: ", wrong + ":13:5: nvas[1].preferance: ", "preference"}},
+		{"a wrong one, with all that is wrong", []string{"validate", good, wrong}, wrongInput, []string{wrong + ":5:13: policy.holdDown: ", wrong + ":13:5: nvas[1].prefers: ", "preference"}},
 		{"no file of that name", []string{"validate", "/nowhere.yaml"}, wrongInput, []string{"/nowhere.yaml"}},
 		{"no file at all", []string{"validate"}, wrongInput, []string{"arg"}},
 		{"no such flag", []string{"validate", "--fast", good}, wrongInput, []string{"--fast"}},
@@ -190,7 +190,9 @@ func TestInvalidAppSettings(t *testing.T) {
 		says   []string
 	}{
 		{
-			"nothing is set", map[string]string{"FUNCTIONS_CUSTOMHANDLER_PORT": "", "ServiceBusConnection__fullyQualifiedNamespace": "", "StateConnection__blobServiceUri": ""}, 2,
+			"nothing is set",
+			map[string]string{"FUNCTIONS_CUSTOMHANDLER_PORT": "", "ServiceBusConnection__fullyQualifiedNamespace": "", "StateConnection__blobServiceUri": ""},
+			2,
 			[]string{"FUNCTIONS_CUSTOMHANDLER_PORT is missing", "set ServiceBusConnection__fullyQualifiedNamespace", "set StateConnection__blobServiceUri"},
 		},
 		{"a connection and an address", map[string]string{"ServiceBusConnection": "Endpoint=sb://x/;SharedAccessKeyName=n;SharedAccessKey=a2V5"}, 2, []string{"and only one of them"}},
@@ -235,7 +237,7 @@ func TestExpiredKeyOfTheBus(t *testing.T) {
 	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
 	url := "http://127.0.0.1:" + env["FUNCTIONS_CUSTOMHANDLER_PORT"]
 	w.until("the handler answers", func() error {
-		c, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))
+		c, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", strings.TrimPrefix(url, "http://"))
 		if err != nil {
 			return err
 		}

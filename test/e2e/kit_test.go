@@ -46,19 +46,19 @@ func withoutBlocked(prefixes []netip.Prefix) []netip.Prefix {
 	return out
 }
 
-// dies lets the dead-man switch of an NVA fire.
-func (w *world) dies(nva string) {
+// dies lets the dead-man switch of nva-a fire.
+func (w *world) dies() {
 	w.t.Helper()
-	w.publish(w.said(nva, event.Expired, nil))
+	w.publish(w.said("nva-a", event.Expired, nil))
 }
 
-// foreign is what of a table is not Pointsman's: every route that it did not write, and everything but the routes, as raw JSON. Only the state of
+// foreign is what of the table is not Pointsman's: every route that it did not write, and everything but the routes, as raw JSON. Only the state of
 // the last operation is left out, which Azure shows with every route.
-func (w *world) foreign(id string) map[string]string {
+func (w *world) foreign() map[string]string {
 	w.t.Helper()
-	raw, _, ok := w.ARM.Table(id)
+	raw, _, ok := w.ARM.Table(system.TableID)
 	if !ok {
-		w.t.Fatalf("there is no table %s", id)
+		w.t.Fatalf("there is no table %s", system.TableID)
 	}
 	var table map[string]json.RawMessage
 	var properties map[string]json.RawMessage
@@ -94,9 +94,9 @@ func (w *world) decode(raw []byte, into any) {
 }
 
 // keeps fails where something that is not Pointsman's changed.
-func (w *world) keeps(id string, before map[string]string) {
+func (w *world) keeps(before map[string]string) {
 	w.t.Helper()
-	if diff := cmp.Diff(before, w.foreign(id)); diff != "" {
+	if diff := cmp.Diff(before, w.foreign()); diff != "" {
 		w.t.Errorf("what others put into the table changed, -before +after:\n%s", diff)
 	}
 }
@@ -203,7 +203,7 @@ func (w *world) putTable(id string, table any) {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	if err := w.ARM.PutTable(id, body); err != nil {
+	if err = w.ARM.PutTable(id, body); err != nil {
 		w.t.Fatal(err)
 	}
 }

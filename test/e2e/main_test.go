@@ -22,7 +22,7 @@ import (
 
 // TestMain builds what the tests run.
 func TestMain(m *testing.M) {
-	build := exec.Command("make", "-s", "-C", system.Root(), "build")
+	build := exec.CommandContext(context.Background(), "make", "-s", "-C", system.Root(), "build")
 	build.Stderr = os.Stderr
 	if err := build.Run(); err != nil {
 		fmt.Fprintln(os.Stderr, "make build:", err)
@@ -96,8 +96,8 @@ func startWith(t *testing.T, cfg system.Config) *world {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := s.Close(); err != nil {
-			t.Error(err)
+		if failed := s.Close(); failed != nil {
+			t.Error(failed)
 		}
 	})
 	bus, err := servicebus.NewSender(servicebus.Config{ConnectionString: s.AgentConnection(), Queue: "route-events"})

@@ -15,7 +15,7 @@ import (
 )
 
 // healthy is a second table of the domain: whatever happens to the first one, this one follows.
-var healthy = strings.Replace(system.TableID, "spokes", "healthy", 1) //nolint:gochecknoglobals // a constant of the tests
+var healthy = strings.Replace(system.TableID, "spokes", "healthy", 1)
 
 // twoTables is the domain with a second target.
 func twoTables(limit string) string {
@@ -81,8 +81,8 @@ func TestTroubleIsShownAndStaysWhereItIs(t *testing.T) {
 			w.tableCarries(healthy, hopA, prefixes)
 			w.settled()
 			tt.cause(w)
-			before := w.foreign(system.TableID)
-			w.dies("nva-a")
+			before := w.foreign()
+			w.dies()
 
 			w.tableCarries(healthy, hopB, prefixes)
 			w.shows(fmt.Sprintf("pointsman_target_outcome{domain=\"hub\",target=\"spokes\",outcome=%q,code=%q} 1", tt.outcome, tt.code))
@@ -97,10 +97,10 @@ func TestTroubleIsShownAndStaysWhereItIs(t *testing.T) {
 				t.Errorf("the healthy table is shown as troubled: %+v", other)
 			}
 			w.logs(strings.ReplaceAll(tt.advises, `"`, `\"`))
-			w.keeps(system.TableID, before)
+			w.keeps(before)
 
 			tt.mend(w)
-			before = w.foreign(system.TableID)
+			before = w.foreign()
 			w.sweep()
 			w.tableCarries(system.TableID, hopB, prefixes)
 			w.until("the trouble is over", func() error {
@@ -109,7 +109,7 @@ func TestTroubleIsShownAndStaysWhereItIs(t *testing.T) {
 				}
 				return nil
 			})
-			w.keeps(system.TableID, before)
+			w.keeps(before)
 		})
 	}
 }
@@ -148,7 +148,7 @@ func TestInvalidDomainFileChangesNothing(t *testing.T) {
 	if err := w.Upload(t.Context(), "hub", wrong); err != nil {
 		t.Fatal(err)
 	}
-	w.dies("nva-a")
+	w.dies()
 	w.carries(hopB, prefixes)
 	w.shows(`pointsman_domain_file_problems{domain="hub"} 1`)
 	domain := w.report().Domains[0]
@@ -176,7 +176,7 @@ func TestPoisonMessageIsParked(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.publish(unknown)
-	w.dies("nva-a")
+	w.dies()
 	w.carries(hopB, prefixes)
 	w.shows("pointsman_parked_messages 2")
 	if n := w.report().Parked; n != 2 {
@@ -192,9 +192,9 @@ func TestPoisonMessageIsParked(t *testing.T) {
 	}
 	reasons := map[string]string{}
 	for _, name := range names {
-		body, _, err := shelf.Read(t.Context(), name)
-		if err != nil {
-			t.Fatal(err)
+		body, _, unread := shelf.Read(t.Context(), name)
+		if unread != nil {
+			t.Fatal(unread)
 		}
 		var parked struct{ MessageID, Reason, Body string }
 		w.decode(body, &parked)
