@@ -183,7 +183,11 @@ func (w *world) outcome() outcome {
 	}
 	lost := errors.New("link broken")
 	return rapid.SampledFrom([]outcome{
-		{done: true}, {done: true}, {true, lost}, {false, lost}, {false, fault.New(fault.Denied, "no right")},
+		{done: true},
+		{done: true},
+		{true, lost},
+		{false, lost},
+		{false, fault.New(fault.Denied, "no right")},
 		{false, fault.New(fault.Throttled, "busy")},
 	}).Draw(w.t, "outcome")
 }

@@ -204,7 +204,7 @@ type stuck struct {
 func (s *stuck) Publish(ctx context.Context, _ []message.Message) error {
 	s.publishes.Add(1)
 	<-ctx.Done()
-	return ctx.Err() //nolint:wrapcheck // a test
+	return ctx.Err()
 }
 
 func (s *stuck) Schedule(context.Context, message.Message, time.Time) (int64, error) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/pointsman/pointsman/shared/message"
@@ -41,7 +42,7 @@ func (r *recorder) Publish(ctx context.Context, msgs []message.Message) error {
 		return fmt.Errorf("publish: %w", err)
 	}
 	for _, m := range msgs {
-		if _, err := r.w.Write(append(m.Body[:len(m.Body):len(m.Body)], '\n')); err != nil {
+		if _, err := r.w.Write(append(slices.Clip(m.Body), '\n')); err != nil {
 			r.report(fmt.Errorf("record message %s: %w", m.ID, err))
 		}
 	}

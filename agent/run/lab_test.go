@@ -97,21 +97,21 @@ func (w *wire) Publish(ctx context.Context, msgs []message.Message) error {
 	if w.cut.Load() {
 		return errCut
 	}
-	return w.Bus.Publish(ctx, msgs) //nolint:wrapcheck // a test
+	return w.Bus.Publish(ctx, msgs)
 }
 
 func (w *wire) Schedule(ctx context.Context, m message.Message, at time.Time) (int64, error) {
 	if w.cut.Load() {
 		return 0, errCut
 	}
-	return w.Bus.Schedule(ctx, m, at) //nolint:wrapcheck // a test
+	return w.Bus.Schedule(ctx, m, at)
 }
 
 func (w *wire) Cancel(ctx context.Context, number int64) error {
 	if w.cut.Load() {
 		return errCut
 	}
-	return w.Bus.Cancel(ctx, number) //nolint:wrapcheck // a test
+	return w.Bus.Cancel(ctx, number)
 }
 
 // lab is a broker with virtual time, reached through memory, and the agents of one NVA, one after the other.

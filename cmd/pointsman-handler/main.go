@@ -19,27 +19,27 @@ import (
 func main() {
 	log := slog.New(slog.NewJSONHandler(os.Stdout, &slog.HandlerOptions{Level: level(os.Getenv("LOG_LEVEL"))}))
 	settings, err := readSettings(os.Getenv)
-	var functions map[string]invocation.Function
+	var app map[string]invocation.Function
 	if err == nil {
-		functions, err = wire(settings, log) // connects to nothing: what goes wrong here is a setting
+		app, err = wire(settings, log) // connects to nothing: what goes wrong here is a setting
 	}
 	if err != nil {
 		log.Error("the app settings are wrong", slog.Any("error", err))
 		os.Exit(2)
 	}
-	if err = serve(settings.port, functions, log); err != nil {
+	if err = serve(settings.port, app, log); err != nil {
 		log.Error("the handler stopped", slog.Any("error", err))
 		os.Exit(1)
 	}
 }
 
 // serve listens at once, as the host polls for readiness, and until it is killed: the host never asks a handler to stop.
-func serve(port string, functions map[string]invocation.Function, log *slog.Logger) error {
+func serve(port string, app map[string]invocation.Function, log *slog.Logger) error {
 	listener, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", net.JoinHostPort("127.0.0.1", port))
 	if err != nil {
 		return fmt.Errorf("listen for the Functions host: %w", err)
 	}
-	server := &http.Server{Handler: invocation.Handler(functions, log), ReadHeaderTimeout: 10 * time.Second}
+	server := &http.Server{Handler: invocation.Handler(app, log), ReadHeaderTimeout: 10 * time.Second}
 	if err = server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("serve: %w", err)
 	}

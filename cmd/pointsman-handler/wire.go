@@ -63,6 +63,11 @@ func wire(s settings, log *slog.Logger) (map[string]invocation.Function, error) 
 	re := &reconcile.Reconcile{Store: store, Tables: tables, Wakes: wakes, Now: time.Now, NewRun: rand.Text, Lease: lease, Log: log}
 	sw := &sweep.Sweep{Store: store, Wakes: wakes, Now: time.Now, Spread: sweepSpread, Log: log}
 	st := &status.Status{Store: store, Lot: lot, Now: time.Now}
+	return functions(in, re, sw, st), nil
+}
+
+// functions gives each function its name in the staged app and its binding's name in function.json.
+func functions(in *ingest.Ingest, re *reconcile.Reconcile, sw *sweep.Sweep, st *status.Status) map[string]invocation.Function {
 	return map[string]invocation.Function{
 		"Ingest": func(ctx context.Context, r invocation.Request) (map[string]any, error) {
 			batch, err := r.Batch("messages")
@@ -87,7 +92,7 @@ func wire(s settings, log *slog.Logger) (map[string]invocation.Function, error) 
 			report, err := st.Report(ctx, r.Query("req", "domain"))
 			return map[string]any{"res": page(report, err, r.Query("req", "format"))}, nil
 		},
-	}, nil
+	}
 }
 
 func container(s settings, credential azcore.TokenCredential, name string) (*ensured, error) {

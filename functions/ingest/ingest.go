@@ -231,7 +231,7 @@ func (i *Ingest) post(ctx context.Context, d *config.Domain, doc *state.NVA, eta
 		if err != nil {
 			return fmt.Errorf("wake %s/%s: %w", d.Name, t.Name, err)
 		}
-		if err := i.Wakes.Send(ctx, m, time.Time{}); err != nil {
+		if err = i.Wakes.Send(ctx, m, time.Time{}); err != nil {
 			return fmt.Errorf("wake %s/%s: %w", d.Name, t.Name, err)
 		}
 	}

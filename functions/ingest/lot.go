@@ -24,7 +24,7 @@ func (l ShelfLot) Park(ctx context.Context, p Parked) error {
 	if err != nil {
 		return fault.New(fault.Bug, "encode parked message %s: %w", p.ID, err)
 	}
-	if err := l.Shelf.Put(ctx, parkedName(p), body); err != nil {
+	if err = l.Shelf.Put(ctx, parkedName(p), body); err != nil {
 		return fmt.Errorf("park message %s: %w", p.ID, err)
 	}
 	return nil

@@ -59,11 +59,13 @@ func (r Request) Batch(name string) ([]Message, error) {
 		key string
 		set func(*Message, json.RawMessage) error
 	}{
-		{"MessageIdArray", setID}, {"DeliveryCountArray", setDeliveryCount},
-		{"SequenceNumberArray", setSequenceNumber}, {"EnqueuedTimeUtcArray", setEnqueuedAt},
+		{"MessageIdArray", setID},
+		{"DeliveryCountArray", setDeliveryCount},
+		{"SequenceNumberArray", setSequenceNumber},
+		{"EnqueuedTimeUtcArray", setEnqueuedAt},
 	}
 	for _, c := range columns {
-		if err := r.column(c.key, out, c.set); err != nil {
+		if err = r.column(c.key, out, c.set); err != nil {
 			return nil, err
 		}
 	}
@@ -84,7 +86,7 @@ func (r Request) column(key string, messages []Message, set func(*Message, json.
 		return fault.New(fault.Poison, "metadata %s has %d values for %d messages", key, len(values), len(messages))
 	}
 	for i, v := range values {
-		if err := set(&messages[i], v); err != nil {
+		if err = set(&messages[i], v); err != nil {
 			return fault.New(fault.Poison, "metadata %s[%d]: %w", key, i, err)
 		}
 	}
@@ -105,7 +107,7 @@ func (r Request) Single(name string) (Message, error) {
 		{"MessageId", setID}, {"DeliveryCount", setDeliveryCount}, {"SequenceNumber", setSequenceNumber}, {"EnqueuedTimeUtc", setEnqueuedAt},
 	}
 	for _, f := range fields {
-		if v, ok := r.Metadata[f.key]; ok {
+		if v, named := r.Metadata[f.key]; named {
 			if err := f.set(&m, v); err != nil {
 				return Message{}, fault.New(fault.Poison, "metadata %s: %w", f.key, err)
 			}

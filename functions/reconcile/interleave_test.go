@@ -206,7 +206,7 @@ func TestTwoRunsStopAndGo(t *testing.T) {
 		for _, moves := range []bool{true, false} {
 			t.Run(fmt.Sprintf("%s, a fence moves the ETag: %t", name, moves), func(t *testing.T) {
 				for first := 1; first < 24; first++ {
-					for second := 0; second < 26; second += 2 {
+					for second := 0; second < 26; second += 3 {
 						w := settledWorld(t)
 						w.sameMove = moves
 						stopAndGo(w, story, first, second)

@@ -107,16 +107,14 @@ func (r *Reconcile) reconcile(ctx context.Context, w wake.Wake, m invocation.Mes
 	if err != nil || !free {
 		return err
 	}
-	for {
-		result, err := x.work(ctx)
-		if err != nil {
+	for done := false; !done && err == nil; {
+		var e ended
+		if e, err = x.work(ctx); err != nil {
 			return errors.Join(err, x.release(ctx))
 		}
-		done, err := x.finish(ctx, result)
-		if err != nil || done {
-			return err
-		}
+		done, err = x.finish(ctx, e)
 	}
+	return err
 }
 
 // again puts a follow-up wake on the bus.
@@ -127,7 +125,7 @@ func (r *Reconcile) again(ctx context.Context, w wake.Wake, why string, wait tim
 	if err != nil {
 		return fmt.Errorf("follow-up of %s/%s: %w", w.Domain, w.Target, err)
 	}
-	if err := r.Wakes.Send(ctx, m, at); err != nil {
+	if err = r.Wakes.Send(ctx, m, at); err != nil {
 		return fmt.Errorf("follow-up of %s/%s: %w", w.Domain, w.Target, err)
 	}
 	return nil

@@ -41,7 +41,7 @@ type run struct {
 type totals struct{ added, changed, removed int }
 
 // claim saves the run's intent. It is not free when another run holds the target: then that run is told that there is news.
-func (x *run) claim(ctx context.Context) (free bool, err error) {
+func (x *run) claim(ctx context.Context) (free bool, _ error) {
 	d, err := x.Store.Domain(ctx, x.wake.Domain)
 	if fault.Is(err, fault.NotFound) || fault.Is(err, fault.Poison) {
 		x.log.ErrorContext(ctx, "wake dropped: its domain has no valid file", slog.Any("error", err))
@@ -57,32 +57,35 @@ func (x *run) claim(ctx context.Context) (free bool, err error) {
 	}
 	x.target = target
 	for range maxConflicts {
-		doc, etag, err := x.Store.Target(ctx, x.wake.Domain, target)
-		if err != nil {
-			return false, err
+		free, err = x.tryClaim(ctx)
+		if !fault.Is(err, fault.Conflict) {
+			return free, err
 		}
-		if x.answered(doc) {
-			return false, nil
-		}
-		holder, held := x.holder(doc)
-		switch {
-		case held:
-			doc.Wakes++
-		case !doc.Holds(x.id):
-			doc.Intents = append(doc.Intents, state.Intent{Run: x.id, Wake: x.message.ID, Since: x.started, Until: x.Now().Add(x.Lease)})
-		}
-		switch etag, err = x.Store.SaveTarget(ctx, doc, etag); {
-		case fault.Is(err, fault.Conflict):
-			continue
-		case err != nil:
-			return false, err
-		case held:
-			return false, x.guard(ctx, holder)
-		}
-		x.doc, x.etag, x.wakes = doc, etag, doc.Wakes
-		return true, nil
 	}
 	return false, fmt.Errorf("document of target %s changes faster than an intent can be saved", x.target.Name)
+}
+
+// tryClaim saves the intent, or the note to the run that holds the target, unless somebody else writes the document first.
+func (x *run) tryClaim(ctx context.Context) (free bool, _ error) {
+	doc, etag, err := x.Store.Target(ctx, x.wake.Domain, x.target)
+	if err != nil || x.answered(doc) {
+		return false, err
+	}
+	holder, held := x.holder(doc)
+	switch {
+	case held:
+		doc.Wakes++
+	case !doc.Holds(x.id):
+		doc.Intents = append(doc.Intents, state.Intent{Run: x.id, Wake: x.message.ID, Since: x.started, Until: x.Now().Add(x.Lease)})
+	}
+	if etag, err = x.Store.SaveTarget(ctx, doc, etag); err != nil {
+		return false, err
+	}
+	if held {
+		return false, x.guard(ctx, holder)
+	}
+	x.doc, x.etag, x.wakes = doc, etag, doc.Wakes
+	return true, nil
 }
 
 // holder returns the intent that keeps this run away. An intent that an earlier delivery of this very message left does not: the host gives a
@@ -109,7 +112,7 @@ func (x *run) guard(ctx context.Context, holder state.Intent) error {
 	if err != nil {
 		return fmt.Errorf("guard of %s: %w", x.target.Name, err)
 	}
-	if err := x.Wakes.Send(ctx, m, holder.Until.Add(time.Second)); err != nil {
+	if err = x.Wakes.Send(ctx, m, holder.Until.Add(time.Second)); err != nil {
 		return fmt.Errorf("guard of %s: %w", x.target.Name, err)
 	}
 	x.log.DebugContext(ctx, "left to the run in flight", slog.String("run", holder.Run))

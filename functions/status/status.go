@@ -97,9 +97,9 @@ func (s *Status) Report(ctx context.Context, only string) (Report, error) {
 		if only != "" && only != name {
 			continue
 		}
-		d, err := s.domain(ctx, name)
-		if err != nil {
-			d.Error = err.Error()
+		d, trouble := s.domain(ctx, name)
+		if trouble != nil {
+			d.Error = trouble.Error()
 		}
 		r.Domains = append(r.Domains, d)
 	}
@@ -122,8 +122,8 @@ func (s *Status) domain(ctx context.Context, name string) (Domain, error) {
 		out.NVAs = append(out.NVAs, describeNVA(n.Name, docs[n.Name], d.Config.Policy.Silence, out.Frozen))
 	}
 	for _, t := range d.Config.Targets {
-		doc, _, err := s.Store.Target(ctx, name, t)
-		if err != nil {
+		var doc *state.Target
+		if doc, _, err = s.Store.Target(ctx, name, t); err != nil {
 			return out, err
 		}
 		out.Targets = append(out.Targets, describeTarget(t, doc))

@@ -42,10 +42,10 @@ func (s *Sweep) Handle(ctx context.Context) error {
 	var wakes []wake.Wake
 	var failed error
 	for _, name := range names {
-		d, err := s.Store.Domain(ctx, name)
-		if err != nil {
-			s.Log.ErrorContext(ctx, "a domain cannot be swept", slog.String("domain", name), slog.Any("error", err))
-			failed = errors.Join(failed, err)
+		d, trouble := s.Store.Domain(ctx, name)
+		if trouble != nil {
+			s.Log.ErrorContext(ctx, "a domain cannot be swept", slog.String("domain", name), slog.Any("error", trouble))
+			failed = errors.Join(failed, trouble)
 			continue
 		}
 		for _, p := range d.Problems {

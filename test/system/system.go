@@ -50,6 +50,19 @@ type System struct {
 
 // Start starts everything and uploads the domain files.
 func Start(ctx context.Context, cfg Config) (*System, error) {
+	s, err := StartCloud(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	if err = s.StartHost(ctx); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	return s, nil
+}
+
+// StartCloud starts the emulators and uploads the domain files. Whoever runs the Functions host elsewhere starts from here: with AppRoot and
+// HostSettings.
+func StartCloud(ctx context.Context, cfg Config) (*System, error) {
 	if cfg.AppRoot == "" {
 		cfg.AppRoot = filepath.Join(Root(), "dist", "app")
 	}
@@ -65,23 +78,25 @@ func Start(ctx context.Context, cfg Config) (*System, error) {
 	}
 	s := &System{Stack: st, cfg: cfg}
 	for name, text := range cfg.Domains {
-		if err := s.Upload(ctx, name, text); err != nil {
+		if err = s.Upload(ctx, name, text); err != nil {
 			return nil, errors.Join(err, s.Close())
 		}
-	}
-	if err := s.StartHost(ctx); err != nil {
-		return nil, errors.Join(err, s.Close())
 	}
 	return s, nil
 }
 
-// StartHost starts the Functions host; after StopHost or a crash it can be started again.
-func (s *System) StartHost(ctx context.Context) error {
+// HostSettings are the app settings of the function app.
+func (s *System) HostSettings() map[string]string {
 	settings := s.Environment()
 	settings["SweepSchedule"] = "0 */5 * * * *"
 	maps.Copy(settings, s.cfg.Settings)
+	return settings
+}
+
+// StartHost starts the Functions host; after StopHost or a crash it can be started again.
+func (s *System) StartHost(ctx context.Context) error {
 	host, err := funchost.Start(ctx, funchost.Config{
-		AppRoot: s.cfg.AppRoot, Settings: settings, Environment: s.BaseEnvironment(os.Environ()), StateDir: s.cfg.Dir, Logger: s.cfg.Logger, HandlerOutput: s.cfg.Output,
+		AppRoot: s.cfg.AppRoot, Settings: s.HostSettings(), Environment: s.BaseEnvironment(os.Environ()), StateDir: s.cfg.Dir, Logger: s.cfg.Logger, HandlerOutput: s.cfg.Output,
 	})
 	if err != nil {
 		return fmt.Errorf("start the Functions host: %w", err)
@@ -101,17 +116,19 @@ func (s *System) Close() error {
 
 // Container opens a container of the state store as a person would, with the same adapter that the function app uses.
 func (s *System) Container(name string) (*blob.Store, error) {
-	return blob.New(blob.Config{ServiceURL: s.Blob.URL(), Credential: s.credential(), Container: name, Transport: s.client()})
+	return blob.New(blob.Config{ServiceURL: s.Blob.URL(), Credential: s.Credential(), Container: name, Transport: s.Client()})
 }
 
-func (s *System) client() *http.Client {
+// Client returns an HTTP client that trusts the stack's certificates. It keeps no idle connections.
+func (s *System) Client() *http.Client {
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.TLSClientConfig.RootCAs = s.CA.Pool()
+	transport.DisableKeepAlives = true
 	return &http.Client{Transport: transport}
 }
 
-// credential asks the identity endpoint of the stack as a function app does.
-func (s *System) credential() azcore.TokenCredential { return tokens{s} }
+// Credential asks the identity endpoint of the stack as a function app does.
+func (s *System) Credential() azcore.TokenCredential { return tokens{s} }
 
 type tokens struct{ s *System }
 
@@ -135,7 +152,7 @@ func (t tokens) GetToken(ctx context.Context, o policy.TokenRequestOptions) (azc
 	var answer struct {
 		AccessToken string `json:"access_token"`
 	}
-	if err := json.NewDecoder(resp.Body).Decode(&answer); err != nil {
+	if err = json.NewDecoder(resp.Body).Decode(&answer); err != nil {
 		return azcore.AccessToken{}, fmt.Errorf("token: %w", err)
 	}
 	return azcore.AccessToken{Token: answer.AccessToken, ExpiresOn: time.Now().Add(time.Hour)}, nil
@@ -147,10 +164,10 @@ func (s *System) Upload(ctx context.Context, name, text string) error {
 	if err != nil {
 		return fmt.Errorf("upload domain file %s: %w", name, err)
 	}
-	if err := store.Ensure(ctx); err != nil {
+	if err = store.Ensure(ctx); err != nil {
 		return fmt.Errorf("upload domain file %s: %w", name, err)
 	}
-	if err := store.Put(ctx, "domains/"+name+".yaml", []byte(text)); err != nil {
+	if err = store.Put(ctx, "domains/"+name+".yaml", []byte(text)); err != nil {
 		return fmt.Errorf("upload domain file %s: %w", name, err)
 	}
 	return nil

@@ -62,7 +62,8 @@ func TestValidateNamesEveryProblem(t *testing.T) {
 		Families: []Family{9},
 		Include:  []Match{{Prefix: netip.MustParsePrefix("10.0.0.1/8")}, {}},
 		Exclude: []Match{
-			{Prefix: netip.MustParsePrefix("10.0.0.0/16"), GE: 8}, {Prefix: netip.MustParsePrefix("10.0.0.0/16"), LE: 33},
+			{Prefix: netip.MustParsePrefix("10.0.0.0/16"), GE: 8},
+			{Prefix: netip.MustParsePrefix("10.0.0.0/16"), LE: 33},
 			{Prefix: netip.MustParsePrefix("10.0.0.0/16"), GE: 24, LE: 20},
 		},
 		ReadBuffer: -1,
@@ -78,10 +79,10 @@ func TestValidateNamesEveryProblem(t *testing.T) {
 			t.Errorf("%q is not in:\n%v", want, err)
 		}
 	}
-	if err := (Config{}).WithDefaults().Validate(); err != nil {
+	if err = (Config{}).WithDefaults().Validate(); err != nil {
 		t.Errorf("the defaults are wrong: %v", err)
 	}
-	if err := (Config{Debounce: time.Second}).WithDefaults().Validate(); err != nil {
+	if err = (Config{Debounce: time.Second}).WithDefaults().Validate(); err != nil {
 		t.Errorf("a long debounce alone is wrong: %v", err)
 	}
 }

@@ -208,7 +208,8 @@ func TestBestRoute(t *testing.T) {
 		{"lowest type of service", []route{withTOS(16, "192.0.2.1"), withTOS(0, "192.0.2.2")}, "10.9.0.0/16 bgp 10 via 192.0.2.2"},
 		{"the kernel's order", []route{in(254, 5, "192.0.2.2"), in(254, 5, "192.0.2.1")}, "10.9.0.0/16 bgp 5 via 192.0.2.2"},
 		{
-			"next hops sorted and once", []route{unicast("10.9.0.0/16", via("192.0.2.2", 1), via("192.0.2.1", 1), via("192.0.2.2", 2))},
+			"next hops sorted and once",
+			[]route{unicast("10.9.0.0/16", via("192.0.2.2", 1), via("192.0.2.1", 1), via("192.0.2.2", 2))},
 			"10.9.0.0/16 bgp 10 via 192.0.2.1,192.0.2.2",
 		},
 		{"on-link", []route{unicast("10.9.0.0/16", leg{link: 1})}, "10.9.0.0/16 bgp 10"},

@@ -154,11 +154,11 @@ func (s *socket) dumpOnce(cfg *Config) (view, bool, error) {
 		return view{}, false, err
 	}
 	err = ask("nexthops", unix.RTM_GETNEXTHOP, make([]byte, sizeofNhmsg), func(b []byte) error {
-		id, n, err := decodeNexthop(b)
-		if err == nil {
+		id, n, unreadable := decodeNexthop(b)
+		if unreadable == nil {
 			v.nexthops[id] = n
 		}
-		return err
+		return unreadable
 	})
 	if err != nil && !errors.Is(err, unix.EOPNOTSUPP) { // before Linux 5.3
 		return view{}, false, err
@@ -166,11 +166,11 @@ func (s *socket) dumpOnce(cfg *Config) (view, bool, error) {
 	for _, f := range cfg.Families {
 		for _, table := range cfg.Tables {
 			err = ask(fmt.Sprintf("%v routes of table %d", f, table), unix.RTM_GETROUTE, routeRequest(f, table), func(b []byte) error {
-				r, err := decodeRoute(b)
-				if err == nil && r.table == table && cfg.holds(r.table, r.prefix) {
+				r, unreadable := decodeRoute(b)
+				if unreadable == nil && r.table == table && cfg.holds(r.table, r.prefix) {
 					v.routes = append(v.routes, r)
 				}
-				return err
+				return unreadable
 			})
 			if err != nil && !errors.Is(err, unix.ENOENT) { // no such table yet
 				return view{}, false, err
@@ -204,8 +204,8 @@ func (s *socket) request(kind uint16, payload []byte, take func([]byte) error) (
 	}
 	deadline, consistent := time.Now().Add(dumpPatience), true
 	for {
-		b, err := s.wait(deadline)
-		if err != nil {
+		var b []byte
+		if b, err = s.wait(deadline); err != nil {
 			return false, err
 		}
 		for len(b) > 0 {
@@ -234,7 +234,7 @@ func errnoOf(b []byte) error {
 		return nil
 	}
 	if n := int32(binary.NativeEndian.Uint32(b)); n != 0 {
-		return unix.Errno(-n)
+		return fmt.Errorf("the kernel answers: %w", unix.Errno(-n))
 	}
 	return nil
 }

@@ -85,7 +85,7 @@ func (w *Watcher) Run(ctx context.Context, sink source.Sink) error {
 		began := time.Now()
 		err := w.follow(ctx, sink)
 		if ctx.Err() != nil {
-			break // and what failed is the socket, closed under the reader
+			return nil //nolint:nilerr // what failed is the socket, closed under the reader
 		}
 		if final(err) {
 			return fmt.Errorf("%v: %w", w, err)

@@ -63,7 +63,7 @@ func readVectors(tb testing.TB) (all []vector) {
 			all = append(all, v)
 		default:
 			var payload string
-			if _, err := fmt.Sscanf(line, "%d %v %s", &v.message.kind, &v.message.flags, &payload); err != nil {
+			if _, err = fmt.Sscanf(line, "%d %v %s", &v.message.kind, &v.message.flags, &payload); err != nil {
 				tb.Fatalf("%q: %v", line, err)
 			}
 			if v.message.payload, err = hex.DecodeString(payload); err != nil {
@@ -170,7 +170,7 @@ func FuzzDecode(f *testing.F) {
 			t.Errorf("the shadow refuses what decodes: %v", failed)
 		}
 		s.take()
-		if m, rest, failed := cut(payload); failed == nil && len(m.payload)+len(rest) >= len(payload) {
+		if m, rest, broken := cut(payload); broken == nil && len(m.payload)+len(rest) >= len(payload) {
 			t.Error("cut does not get shorter")
 		}
 	})
