@@ -32,7 +32,9 @@ func suite(t *testing.T, client *azblob.Client) {
 		{"create once", createOnce},
 		{"conditional read", conditionalRead},
 		{"conditional delete", conditionalDelete},
+		{"conditional delete of a missing one", conditionalDeleteOfMissing},
 		{"ranges", ranges},
+		{"range behind the end", rangeBehindTheEnd},
 		{"append", appendBlocks},
 		{"list", list},
 		{"awkward names", awkwardNames},
@@ -202,17 +204,26 @@ func conditionalDelete(t *testing.T, c *container.Client) {
 	t.Helper()
 	old := put(t, c, "doc", "one")
 	current := put(t, c, "doc", "two")
-	remove := func(etag azcore.ETag) error {
-		_, err := c.NewBlobClient("doc").Delete(t.Context(), &blob.DeleteOptions{
-			AccessConditions: &blob.AccessConditions{ModifiedAccessConditions: &blob.ModifiedAccessConditions{IfMatch: &etag}},
-		})
-		return err
-	}
-	refused(t, remove(old), http.StatusPreconditionFailed, bloberror.ConditionNotMet)
-	if err := remove(current); err != nil {
+	refused(t, removeIf(t.Context(), c, old), http.StatusPreconditionFailed, bloberror.ConditionNotMet)
+	if err := removeIf(t.Context(), c, current); err != nil {
 		t.Error(err)
 	}
-	refused(t, remove(current), http.StatusNotFound, bloberror.BlobNotFound)
+	if err := removeIf(t.Context(), c, current); err == nil {
+		t.Error("deleted twice")
+	}
+}
+
+func conditionalDeleteOfMissing(t *testing.T, c *container.Client) {
+	t.Helper()
+	refused(t, removeIf(t.Context(), c, `"0x1"`), http.StatusNotFound, bloberror.BlobNotFound)
+}
+
+// removeIf deletes the blob "doc" if it has the ETag.
+func removeIf(ctx context.Context, c *container.Client, etag azcore.ETag) error {
+	_, err := c.NewBlobClient("doc").Delete(ctx, &blob.DeleteOptions{
+		AccessConditions: &blob.AccessConditions{ModifiedAccessConditions: &blob.ModifiedAccessConditions{IfMatch: &etag}},
+	})
+	return err
 }
 
 func ranges(t *testing.T, c *container.Client) {
@@ -233,6 +244,11 @@ func ranges(t *testing.T, c *container.Client) {
 			t.Errorf("%d+%d: %q, %v, want %q", test.offset, test.count, text, err, test.want)
 		}
 	}
+}
+
+func rangeBehindTheEnd(t *testing.T, c *container.Client) {
+	t.Helper()
+	put(t, c, "doc", "0123456789")
 	_, err := c.NewBlobClient("doc").DownloadStream(t.Context(), &blob.DownloadStreamOptions{Range: blob.HTTPRange{Offset: 10}})
 	refused(t, err, http.StatusRequestedRangeNotSatisfiable, bloberror.InvalidRange)
 }

@@ -122,7 +122,7 @@ func (s *amqpSession) detached(now time.Time, d *amqp.Detach) {
 	for _, w := range slices.Clone(s.waits) {
 		if w.attach.Handle == d.Handle {
 			w.cancel()
-			s.send(&amqp.Detach{Handle: d.Handle, Closed: true}, nil)
+			s.refuse(w.attach, nil) // rhea takes a detach without an attach before it for a protocol error
 		}
 	}
 	if s.links[d.Handle] == nil {
@@ -139,7 +139,7 @@ func (s *amqpSession) detach(now time.Time, handle uint32, e *amqp.Error) {
 }
 
 // refuse answers an attach the way AMQP wants it: an attach without terminus, then a detach with the error (part 2,
-// section 2.6.3).
+// section 2.6.3); without one if the client has given up.
 func (s *amqpSession) refuse(a *amqp.Attach, e *amqp.Error) {
 	reply := &amqp.Attach{Name: a.Name, Handle: a.Handle, Role: !a.Role, SndSettleMode: a.SndSettleMode, RcvSettleMode: a.RcvSettleMode}
 	if reply.Role == amqp.RoleSender {

@@ -1,0 +1,92 @@
+package servicebus_test
+
+import (
+	"net"
+	"testing"
+	"testing/synctest"
+
+	"github.com/pointsman/pointsman/emulator/servicebus"
+	"github.com/pointsman/pointsman/emulator/servicebus/internal/amqp"
+)
+
+// wire speaks frames, for what no client can be made to send.
+type wire struct {
+	net.Conn
+	t *testing.T
+}
+
+func (w wire) send(channel uint16, p amqp.Performative, payload []byte) {
+	w.t.Helper()
+	if _, err := w.Write(amqp.AppendFrame(nil, channel, p, payload)); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// next is the body of the next frame, keep-alives and flows left out.
+func (w wire) next() any {
+	w.t.Helper()
+	for {
+		f, err := amqp.ReadFrame(w)
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		if _, isFlow := f.Body.(*amqp.Flow); f.Body != nil && !isFlow {
+			return f.Body
+		}
+	}
+}
+
+// expect is the next frame, which is a T.
+func expect[T any](w wire) T {
+	w.t.Helper()
+	got := w.next()
+	body, ok := got.(T)
+	if !ok {
+		w.t.Fatalf("%T %+v, want %T", got, got, body)
+	}
+	return body
+}
+
+// dialWire opens a connection with a session on channel 0 and the rights that the token "good" gives to queue q.
+func dialWire(t *testing.T, s *servicebus.Server) wire {
+	t.Helper()
+	w := wire{s.Dial(), t}
+	if _, err := w.Write(amqp.ProtocolHeader(amqp.ProtocolAMQP)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := amqp.ReadProtocolHeader(w); err != nil {
+		t.Fatal(err)
+	}
+	w.send(0, &amqp.Open{ContainerID: "wire", Hostname: "h", MaxFrameSize: amqp.MaxFrameSize, ChannelMax: 10}, nil)
+	expect[*amqp.Open](w)
+	w.send(0, &amqp.Begin{IncomingWindow: 100, OutgoingWindow: 100, HandleMax: 10}, nil)
+	expect[*amqp.Begin](w)
+	w.send(0, &amqp.Attach{Name: "put", Handle: 0, Role: amqp.RoleSender, Source: amqp.NewSource("me"), Target: amqp.NewTarget("$cbs"), InitialDeliveryCount: new(uint32)}, nil)
+	expect[*amqp.Attach](w)
+	var token amqp.Message
+	token.SetApplication(amqp.Map{}.Set("operation", "put-token").Set("type", "jwt").Set("name", "amqp://h/q"))
+	w.send(0, &amqp.Transfer{Handle: 0, DeliveryID: new(uint32), DeliveryTag: []byte{1}, MessageFormat: new(uint32), Settled: true}, token.Append(nil))
+	return w
+}
+
+// AMQP wants an attach answered by an attach before anything else is said about the link (part 2, section 2.6.3). rhea, on which Microsoft's
+// JavaScript client stands, ends the connection otherwise.
+func TestAcceptGivenUpIsAnsweredByAttach(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg := sessionQueue()
+		cfg.AcceptToken = func(string, string) error { return nil }
+		s := servicebus.New(cfg)
+		defer func() { _ = s.Close() }()
+		w := dialWire(t, s)
+		anySession := amqp.NewSource("q").WithFilter(amqp.Map{}.Set(amqp.Symbol("com.microsoft:session-filter"), nil))
+		w.send(0, &amqp.Attach{Name: "accept", Handle: 1, Role: amqp.RoleReceiver, Source: anySession, Target: amqp.NewTarget("me")}, nil)
+		w.send(0, &amqp.Detach{Handle: 1, Closed: true}, nil)
+		if a := expect[*amqp.Attach](w); a.Name != "accept" || a.Source != nil {
+			t.Errorf("%+v", a)
+		}
+		if d := expect[*amqp.Detach](w); d.Handle != 1 || !d.Closed || d.Error != nil {
+			t.Errorf("%+v", d)
+		}
+		_ = w.Close()
+	})
+}
