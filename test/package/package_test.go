@@ -376,3 +376,20 @@ func TestVersionIsOneOfAPackage(t *testing.T) {
 		t.Errorf("version %q", out)
 	}
 }
+
+// TestInstallPageShowsAValidConfiguration reads the blocks of docs/install.md that are whole files.
+func TestInstallPageShowsAValidConfiguration(t *testing.T) {
+	whole := 0
+	for _, m := range regexp.MustCompile("(?s)```yaml\n(.*?)```").FindAllStringSubmatch(contents(t, root(t), "docs", "install.md"), -1) {
+		if !strings.HasPrefix(m[1], "domain:") {
+			continue
+		}
+		whole++
+		if _, problems := config.Parse("install.md", []byte(m[1])); len(problems) > 0 {
+			t.Error(problems.Error())
+		}
+	}
+	if whole == 0 {
+		t.Error("the page shows no whole file")
+	}
+}
