@@ -166,6 +166,7 @@ func (t *table) refuses(c *call, f fate, read plan.Table) error {
 	var err *fault.Error
 	switch {
 	case order == "403":
+		w.denied = true
 		err = fault.New(fault.Denied, "403 AuthorizationFailed (sim)")
 		err.Code = "AuthorizationFailed"
 	case order == "429" || w.now.Before(w.troubles.arm):

@@ -208,7 +208,7 @@ func (w *World) checkRest() {
 func (n *nva) checkDocument(doc *state.NVA) {
 	w := n.w
 	switch {
-	case n.unguarded():
+	case n.unguarded(doc):
 		return
 	case n.agent == nil && doc != nil && doc.Heard() && !doc.Silent() && !doc.Draining():
 		w.violate("I3", "%s is dead, and its document says that it is up", n.name)
@@ -336,7 +336,9 @@ func (x witness) right(p netip.Prefix, hop netip.Addr) bool {
 	slices.SortFunc(list, func(a, b NVASetup) int {
 		return cmp.Or(cmp.Compare(b.Preference, a.Preference), cmp.Compare(metric(a), metric(b)), strings.Compare(a.Name, b.Name))
 	})
-	best := slices.IndexFunc(list, func(n NVASetup) bool { return x.w.nva(n.Name).agent != nil || x.w.nva(n.Name).unguarded() })
+	best := slices.IndexFunc(list, func(n NVASetup) bool {
+		return x.w.nva(n.Name).agent != nil || x.w.nva(n.Name).unguarded(x.docs[n.Name])
+	})
 	at := slices.IndexFunc(list, func(n NVASetup) bool { return n.Hop == hop })
 	switch {
 	case at < 0:

@@ -22,6 +22,7 @@ type history struct {
 	seed   uint64
 	setup  Setup
 	habits Habits
+	swept  bool // the timer fires in the midst of trouble
 	deeds  []deed
 }
 
@@ -34,6 +35,7 @@ func newHistory(seed uint64) *history {
 		Faults: [...]int{0, 2, 5, 10, 20}[ask.pick(5)], FenceMoves: ask.pick(4) > 0, VisibleLate: ask.pick(2) == 0, Dedup: ask.pick(2) == 0,
 		MaxBytes: [...]int{0, 1250}[ask.pick(2)],
 	}
+	h.swept = ask.pick(3) == 0
 	for range 5 + ask.pick(12) {
 		h.deeds = append(h.deeds, someDeed(ask, h.setup))
 	}
@@ -316,7 +318,9 @@ func (h *history) live(f *functions, out without, story *[]string) *World {
 			w.agenda.put(start().Add(d.after), func() { d.do(w) })
 		}
 	}
-	w.agenda.put(start().Add(lasts/2), w.sweepNow)
+	if h.swept {
+		w.agenda.put(start().Add(lasts/2), w.sweepNow)
+	}
 	w.runUntil(start().Add(lasts))
 	for _, stage := range []func(){w.stabilize, w.checkRest, w.checkEconomy, w.replay} {
 		if w.violation == nil {
@@ -362,10 +366,22 @@ func (w *World) stabilize() {
 	}
 	w.upload(w.setup.yaml())
 	w.advance(snapshotEvery + 20*time.Second) // every agent has said all that it has
+	if w.violation == nil && !w.needsSweep() {
+		w.checkRest()
+	}
 	w.sweepNow()
 	w.advance(45 * time.Second)
 	w.sweepNow()
 	w.advance(40 * time.Second)
+}
+
+// needsSweep reports whether something happened that no event tells of: then only the timer brings the tables right.
+func (w *World) needsSweep() bool {
+	foreign := 0
+	for _, t := range w.tables {
+		foreign += t.foreign
+	}
+	return foreign > 0 || len(w.setups) > 0 || w.denied || w.events.dead+w.wakes.dead > 0
 }
 
 // replay delivers the whole history again: nothing may be written (I5).

@@ -35,7 +35,7 @@ type call struct {
 	documents map[string][]byte
 	table     *table // that it was woken for
 	got       string // ETag of the last reading of the table
-	looked    bool   // documents were read since, and nothing was written
+	looked    bool   // the documents were read since, and nothing was done
 }
 
 // died unwinds a coroutine whose process is gone.
@@ -260,7 +260,10 @@ func (w *World) ingest(batch []*delivery) {
 	for i, d := range batch {
 		messages[i] = d.received()
 	}
-	w.tell("Ingest", "takes %s", describe(batch))
+	w.taking(batch)
+	if w.told() {
+		w.tell("Ingest", "takes %s", describe(batch))
+	}
 	c := w.start("Ingest", mix(hash(messages[0].ID), uint64(messages[0].DeliveryCount)), lockTime*10, batch, func(ctx context.Context) error {
 		err := w.functions.ingest.Handle(ctx, messages)
 		if err == nil {

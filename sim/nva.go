@@ -12,6 +12,7 @@ import (
 	"github.com/pointsman/pointsman/agent/source"
 	"github.com/pointsman/pointsman/shared/event"
 	"github.com/pointsman/pointsman/shared/route"
+	"github.com/pointsman/pointsman/shared/state"
 )
 
 // The times of the agents. They are short, so that few beats fill a history.
@@ -37,12 +38,28 @@ type nva struct {
 	epoch  uint64                  // in the agent's file; 0: none
 	starts int
 
+	heardOf   beats // that were merged for certain, expired ones apart
+	firedFrom beats // of expired that were ever given to Ingest
+
 	known  map[netip.Prefix]time.Time // since when the documents have held a route that was not withdrawn since
 	raised map[netip.Prefix]event.Version
 }
 
 func newNVA(w *World, name string) *nva {
 	return &nva{w: w, name: name, routes: map[netip.Prefix]uint32{}, known: map[netip.Prefix]time.Time{}, raised: map[netip.Prefix]event.Version{}}
+}
+
+// beats is the highest beat of some events.
+type beats struct{ epoch, beat uint64 }
+
+func (b *beats) add(e event.Event) {
+	if e.Version.Epoch > b.epoch || e.Version.Epoch == b.epoch && e.Beat > b.beat {
+		*b = beats{e.Version.Epoch, e.Beat}
+	}
+}
+
+func (b beats) above(o beats) bool {
+	return b.epoch > o.epoch || b.epoch == o.epoch && b.beat > o.beat
 }
 
 // agent is one agent process: the product's RIB and publisher in a made-up shell.
@@ -144,9 +161,11 @@ func (n *nva) startAgent() {
 	n.agent.view()
 }
 
-// unguarded reports whether the last agent spoke and died before any dead-man switch of its own was armed: then nothing tells that it
+// unguarded reports whether the last agent spoke, and died before any dead-man switch of its own was armed: then nothing ever tells that it
 // is dead. See docs/correctness.md, What is not checked.
-func (n *nva) unguarded() bool { return n.agent == nil && n.last != nil && !n.last.armed }
+func (n *nva) unguarded(doc *state.NVA) bool {
+	return n.agent == nil && n.last != nil && !n.last.armed && doc != nil && !doc.Silent() && !doc.Draining()
+}
 
 func (n *nva) newAgent(name string, epoch uint64, boot string) *agent {
 	a := &agent{nva: n, name: name, rib: rib.New(rib.Filter{}, "kernel"), epoch: epoch, asker: asker{luck: n.w.luck, id: hash(boot)}}
@@ -328,6 +347,15 @@ func (a *agent) cancel(c publish.Cancel) {
 		func(now time.Time, err error) { a.machine.Cancelled(now, c, err) })
 }
 
+// taking notes what Ingest has been given.
+func (w *World) taking(batch []*delivery) {
+	for _, d := range batch {
+		if n := w.nva(d.event.NVA); n != nil && d.event.Kind == event.Expired {
+			n.firedFrom.add(*d.event)
+		}
+	}
+}
+
 // merged notes what Ingest has taken in for good.
 func (w *World) merged(batch []*delivery) {
 	for _, d := range batch {
@@ -335,11 +363,23 @@ func (w *World) merged(batch []*delivery) {
 		if n == nil || n.agent == nil || d.event.Version.Epoch != n.agent.epoch || n.clone != nil {
 			continue
 		}
+		if d.event.Kind == event.Expired {
+			n.checkSilence()
+			continue
+		}
+		n.heardOf.add(*d.event)
 		for _, a := range d.event.Announce {
 			since, there := n.raised[a.Prefix]
 			if _, known := n.known[a.Prefix]; there && !known && d.event.Version.Compare(since) > 0 {
 				n.known[a.Prefix] = w.now
 			}
 		}
+	}
+}
+
+// checkSilence: a switch that fires late puts nobody down of whom a later beat was heard.
+func (n *nva) checkSilence() {
+	if doc := n.w.document(n.name); doc != nil && doc.Silent() && n.heardOf.above(n.firedFrom) {
+		n.w.violate("silence", "%s is silent in its document, although beat %d was heard and none above %d has fired", n.name, n.heardOf.beat, n.firedFrom.beat)
 	}
 }

@@ -62,6 +62,9 @@ func (p ports) Write(ctx context.Context, name string, data []byte, ifMatch stri
 		return "", fault.New(fault.Conflict, "blob %s has ETag %q, not %q", name, b.etag, ifMatch)
 	}
 	b := blob{data: data, etag: w.newETag()}
+	if c != nil && strings.HasPrefix(name, "targets/") {
+		c.looked = false // a plan that waits, or is about to be written
+	}
 	if strings.HasPrefix(name, "nvas/") {
 		b.revision = revisionIn(data)
 	}

@@ -157,6 +157,7 @@ type World struct {
 	etags, parked int
 
 	troubles  troubles
+	denied    bool // a write was denied: that is tried again by the sweep only
 	edited    bool // the domain file was changed: what was true of the old one need not hold
 	story     *[]string
 	violation *Violation
