@@ -15,7 +15,7 @@ const maxListed = 4
 // Text writes the report for people. Times are since the first event.
 func (r Report) Text(w io.Writer) error {
 	p := &printer{w: w, begin: r.Begin}
-	p.line("domain %s: %d events in %s from %s; a write takes %s", r.Domain, r.Events, r.End.Sub(r.Begin), r.Begin.UTC().Format(time.RFC3339Nano), seconds(r.WriteSeconds))
+	p.line("domain %s: %s in %s from %s; a write takes %s", r.Domain, plural(r.Events, "event"), r.End.Sub(r.Begin), r.Begin.UTC().Format(time.RFC3339Nano), seconds(r.WriteSeconds))
 	if r.Foreign > 0 {
 		p.line("%d events of other domains were left out", r.Foreign)
 	}

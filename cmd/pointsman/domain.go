@@ -6,8 +6,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/pointsman/pointsman/azure/blob"
-	"github.com/pointsman/pointsman/azure/identity"
 	"github.com/pointsman/pointsman/shared/config"
 	"github.com/pointsman/pointsman/shared/located"
 )
@@ -40,9 +38,10 @@ func readDomains(paths []string) ([]domainFile, error) {
 
 func validateCommand() *cobra.Command {
 	return &cobra.Command{
-		Use:   "validate FILE...",
-		Short: "Check domain files",
-		Args:  cobra.MinimumNArgs(1),
+		Use:     "validate FILE...",
+		Short:   "Check domain files",
+		Example: `  pointsman validate hub.yaml`,
+		Args:    arguments(cobra.MinimumNArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			files, err := readDomains(args)
 			if err != nil {
@@ -58,54 +57,41 @@ func validateCommand() *cobra.Command {
 
 func applyCommand() *cobra.Command {
 	var paths []string
-	var connection, url, container, clientID string
-	var person bool
-	c := &cobra.Command{
+	var c connection
+	cmd := &cobra.Command{
 		Use:   "apply -f FILE",
 		Short: "Check domain files and put them in force",
 		Long: `Check domain files and upload them to the state store. Nothing is uploaded unless all files are valid.
 The next event or the next sweep works by the new file.`,
-		Args: cobra.NoArgs,
+		Example: `  pointsman apply -f hub.yaml`,
+		Args:    arguments(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			files, err := readDomains(paths)
 			if err != nil {
 				return err
 			}
-			cfg := blob.Config{ConnectionString: connection, Container: container}
-			if connection == "" {
-				source := identity.ManagedIdentity
-				if person {
-					source = identity.Person
-				}
-				cfg.ServiceURL = url
-				if cfg.Credential, err = identity.New(identity.Config{Source: source, ClientID: clientID}); err != nil {
-					return fmt.Errorf("sign in: %w", err)
-				}
+			if len(files) == 0 {
+				return fmt.Errorf("%w: give at least one file with -f", errInput)
 			}
-			store, err := blob.New(cfg)
+			ctx, cancel := c.bounded(cmd)
+			defer cancel()
+			store, err := c.blobs(c.container)
 			if err != nil {
-				return fmt.Errorf("%w: state store: %w", errInput, err)
+				return err
 			}
-			if err := store.Ensure(cmd.Context()); err != nil {
-				return fmt.Errorf("state store: %w", err)
+			if err := store.Ensure(ctx); err != nil {
+				return stateTrouble(ctx, err)
 			}
 			for _, f := range files {
-				if err := store.Put(cmd.Context(), "domains/"+f.domain.Name+".yaml", f.text); err != nil {
-					return fmt.Errorf("upload %s: %w", f.path, err)
+				if err := store.Put(ctx, "domains/"+f.domain.Name+".yaml", f.text); err != nil {
+					return stateTrouble(ctx, fmt.Errorf("upload %s: %w", f.path, err))
 				}
 				fmt.Fprintf(cmd.OutOrStdout(), "%s: domain %s is in force\n", f.path, f.domain.Name)
 			}
 			return nil
 		},
 	}
-	c.Flags().StringArrayVarP(&paths, "file", "f", nil, "a domain file; may be repeated")
-	c.Flags().StringVar(&connection, "state-connection", os.Getenv("StateConnection"), "connection string of the storage account (StateConnection)")
-	c.Flags().StringVar(&url, "state-url", os.Getenv("StateConnection__blobServiceUri"), "address of the storage account (StateConnection__blobServiceUri)")
-	c.Flags().StringVar(&container, "container", "pointsman", "container of the state store")
-	c.Flags().StringVar(&clientID, "client-id", os.Getenv("AZURE_CLIENT_ID"), "client id of a user-assigned managed identity (AZURE_CLIENT_ID)")
-	c.Flags().BoolVar(&person, "as-me", false, "sign in as a person (az, azd; set AZURE_TOKEN_CREDENTIALS=dev) instead of as a managed identity")
-	if err := c.MarkFlagRequired("file"); err != nil {
-		panic("pointsman: " + err.Error())
-	}
-	return c
+	cmd.Flags().StringArrayVarP(&paths, "file", "f", nil, "a domain file; may be repeated")
+	c.stateFlags(cmd)
+	return cmd
 }

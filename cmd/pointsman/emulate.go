@@ -25,7 +25,9 @@ func emulateCommand() *cobra.Command {
   pointsman emulate > env.sh &    # then, elsewhere:  source env.sh
 
 With --app the staged function app runs under a local Functions host too. Everything ends with an interrupt.`,
-		Args: cobra.NoArgs,
+		Example: `  pointsman emulate --dir lab > env.sh &
+  source env.sh`,
+		Args: arguments(cobra.NoArgs),
 		RunE: o.run,
 	}
 	c.Flags().StringVar(&o.dir, "dir", "", "where ca.pem and the blobs go; empty: a temporary directory, removed at the end")

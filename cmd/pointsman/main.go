@@ -1,6 +1,4 @@
 // Command pointsman is the operator's tool.
-//
-// Exit codes: 0 done; 1 it could not be done; 2 the input (a file, a flag) is wrong.
 package main
 
 import (
@@ -17,33 +15,78 @@ import (
 // version is set by the linker.
 var version = "dev" //nolint:gochecknoglobals // the linker can only set a package variable
 
-// errInput marks errors in what the user gave: exit code 2.
-var errInput = errors.New("wrong input")
+// The exit codes, of every command.
+const (
+	exitDone    = 0
+	exitFailed  = 1 // it could not be done, or is not as expected
+	exitChanges = 2 // plan: there is something to change
+	exitInput   = 3 // a file, a flag or an argument is wrong
+)
 
-func main() {
+var (
+	// errInput marks errors in what the user gave.
+	errInput = errors.New("wrong input")
+	// errChanges is how plan says that there is something to change; nothing is printed for it.
+	errChanges = errors.New("there are changes")
+)
+
+func main() { os.Exit(run()) }
+
+func run() int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	err := command().ExecuteContext(ctx)
-	if err == nil {
-		return
+	switch {
+	case err == nil:
+		return exitDone
+	case errors.Is(err, errChanges):
+		return exitChanges
 	}
 	fmt.Fprintln(os.Stderr, "pointsman:", err)
-	stop()
 	if errors.Is(err, errInput) {
-		os.Exit(2)
+		return exitInput
 	}
-	os.Exit(1)
+	return exitFailed
 }
 
 func command() *cobra.Command {
 	root := &cobra.Command{
-		Use:           "pointsman",
-		Short:         "Azure routes that follow the routing tables of your NVAs",
+		Use:   "pointsman",
+		Short: "Azure routes that follow the routing tables of your NVAs",
+		Long: `Azure routes that follow the routing tables of your NVAs.
+
+Exit codes: 0 done; 1 it could not be done, or is not as expected; 2 plan found changes; 3 a file, a flag or an argument is wrong.`,
 		Version:       version,
+		Args:          arguments(cobra.NoArgs),
+		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.AddCommand(validateCommand(), applyCommand(), emulateCommand())
+	root.AddCommand(
+		validateCommand(), applyCommand(),
+		statusCommand(), planCommand(), explainCommand(), historyCommand(),
+		replayCommand(), importCommand(), emulateCommand(),
+	)
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return fmt.Errorf("%w: %w", errInput, err) })
 	return root
+}
+
+// arguments marks what is wrong with the arguments as wrong input.
+func arguments(check cobra.PositionalArgs) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if err := check(cmd, args); err != nil {
+			return fmt.Errorf("%w: %w", errInput, err)
+		}
+		return nil
+	}
+}
+
+// choice checks a flag that takes one of a few words.
+func choice(flag, value string, words ...string) error {
+	for _, w := range words {
+		if w == value {
+			return nil
+		}
+	}
+	return fmt.Errorf("%w: --%s is %q: want one of %v", errInput, flag, value, words)
 }

@@ -1,0 +1,273 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"io"
+	"net/netip"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/pointsman/pointsman/shared/config"
+	"github.com/pointsman/pointsman/shared/plan"
+	"github.com/pointsman/pointsman/shared/route"
+	"github.com/pointsman/pointsman/shared/selection"
+)
+
+func explainCommand() *cobra.Command {
+	var r reader
+	var output string
+	c := &cobra.Command{
+		Use:   "explain PREFIX",
+		Short: "Say why a prefix has the next hop that it has",
+		Long: `Read the state store and the route tables, and say of one prefix who announces it, what is believed of them and since when, which of them is chosen by which rule, what is
+installed, and what stands in the way. Nothing is ever written.`,
+		Example: `  pointsman explain 10.64.0.0/24 --domain hub`,
+		Args:    arguments(cobra.ExactArgs(1)),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := choice("output", output, "text", "json"); err != nil {
+				return err
+			}
+			p, err := route.Parse(args[0])
+			if err != nil {
+				return fmt.Errorf("%w: %w", errInput, err)
+			}
+			ctx, cancel := r.bounded(cmd)
+			defer cancel()
+			views, err := r.views(ctx)
+			if err != nil {
+				return err
+			}
+			return printExplanations(cmd.OutOrStdout(), output, views, p)
+		},
+	}
+	r.flags(c)
+	c.Flags().StringVar(&output, "output", "text", "text or json")
+	return c
+}
+
+// explanation is all that is known of one prefix in one target.
+type explanation struct {
+	Prefix     string     `json:"prefix"`
+	Domain     string     `json:"domain"`
+	Target     string     `json:"target"`
+	Wanted     bool       `json:"wanted"` // the domain file lets the prefix into the target
+	Candidates []suitor   `json:"candidates"`
+	Chosen     string     `json:"chosen,omitempty"`
+	Rule       string     `json:"rule,omitempty"`
+	Installed  *installed `json:"installed,omitempty"`
+	Plan       string     `json:"plan"`
+	Refused    []string   `json:"refused,omitempty"`
+	LastWrite  time.Time  `json:"lastReconcile,omitzero"`
+	Outcome    string     `json:"outcome,omitempty"`
+}
+
+// suitor is one NVA with what it says of the prefix.
+type suitor struct {
+	NVA        string    `json:"nva"`
+	NextHop    string    `json:"nextHop,omitempty"`
+	Preference int       `json:"preference"`
+	Announces  bool      `json:"announces"`
+	Metric     uint32    `json:"metric"`
+	Origin     string    `json:"origin,omitempty"`
+	SetBy      string    `json:"setBy,omitempty"` // epoch/seq of the event
+	Liveness   string    `json:"liveness"`
+	Since      time.Time `json:"since,omitzero"`
+	HoldDown   time.Time `json:"holdDownUntil,omitzero"`
+	Refused    string    `json:"refused,omitempty"`
+}
+
+type installed struct {
+	Name    string `json:"name"`
+	NextHop string `json:"nextHop,omitempty"`
+	Type    string `json:"type"`
+	Managed bool   `json:"managed"`
+}
+
+func printExplanations(w io.Writer, output string, views []view, p netip.Prefix) error {
+	all := make([]explanation, len(views))
+	for i, v := range views {
+		all[i] = v.explain(p)
+	}
+	if output == "json" {
+		return printJSON(w, all)
+	}
+	for _, e := range all {
+		if err := e.text(w); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (v view) explain(p netip.Prefix) explanation {
+	e := explanation{
+		Prefix: p.String(), Domain: v.domain.Name, Target: v.target.Name, Wanted: v.target.Wants(p), Candidates: v.suitors(p), Installed: v.installed(p), Plan: v.planFor(p),
+		LastWrite: v.doc.Result.At,
+	}
+	if !v.doc.Result.At.IsZero() {
+		e.Outcome = v.doc.Result.Outcome.String()
+	}
+	if c, ok := v.choice(p); ok {
+		e.Chosen, e.Rule = c.NVA, because(c.Reason)
+	}
+	for _, b := range v.plan.Blocked {
+		if b.Prefix == p {
+			e.Refused = append(e.Refused, "route "+b.Name+" holds the prefix, which is not Pointsman's")
+		}
+	}
+	for _, r := range v.plan.Refused {
+		e.Refused = append(e.Refused, r.Text)
+	}
+	return e
+}
+
+// suitors returns the NVAs of the domain, the preferred ones first.
+func (v view) suitors(p netip.Prefix) []suitor {
+	var out []suitor
+	for _, n := range v.domain.NVAs {
+		out = append(out, v.suitor(n, p))
+	}
+	slices.SortStableFunc(out, func(a, b suitor) int {
+		return cmp.Or(cmp.Compare(b.Preference, a.Preference), cmp.Compare(a.Metric, b.Metric), cmp.Compare(a.NVA, b.NVA))
+	})
+	return out
+}
+
+func (v view) suitor(n config.NVA, p netip.Prefix) suitor {
+	l, since := v.liveness(n.Name)
+	s := suitor{NVA: n.Name, Preference: n.Preference, Liveness: l.String(), Since: since}
+	if hop := n.NextHop(p); hop.IsValid() {
+		s.NextHop = hop.String()
+	}
+	doc := v.in.NVAs[n.Name]
+	if doc == nil {
+		return s
+	}
+	if f, known := doc.Facts[p]; known {
+		s.Announces, s.Metric, s.Origin, s.SetBy = !f.Withdrawn, f.Attrs.Metric, f.Attrs.Origin, f.Version.String()
+	}
+	if until := doc.Since.Add(v.domain.Policy.HoldDown); l == selection.Up && v.in.Now.Before(until) {
+		s.HoldDown = until
+	}
+	s.Refused = v.refusal(n, p, s.Announces)
+	return s
+}
+
+// refusal says why an announcement is not used, or "".
+func (v view) refusal(n config.NVA, p netip.Prefix, announces bool) string {
+	if !announces {
+		return ""
+	}
+	if !v.target.Fed(n.Name) {
+		return "it is not one of the target's NVAs"
+	}
+	for _, r := range v.selected.Refused {
+		if r.NVA == n.Name && (r.Prefix == p || !r.Prefix.IsValid() && v.in.Installed[p] != n.NextHop(p)) {
+			return r.Why
+		}
+	}
+	return ""
+}
+
+// installed returns the route that the table has for exactly this prefix.
+func (v view) installed(p netip.Prefix) *installed {
+	for _, r := range v.table.Routes {
+		if r.Prefix == p {
+			x := &installed{Name: r.Name, Type: string(r.Type), Managed: v.rules.Managed(r)}
+			if r.NextHop.IsValid() {
+				x.NextHop = r.NextHop.String()
+			}
+			return x
+		}
+	}
+	return nil
+}
+
+// planFor says what the next write does to the prefix.
+func (v view) planFor(p netip.Prefix) string {
+	for _, list := range [][]plan.Change{v.plan.Added, v.plan.Changed, v.plan.Removed} {
+		for _, c := range list {
+			if c.Prefix != p {
+				continue
+			}
+			if c.To.IsValid() {
+				return "the next write gives it " + c.To.String()
+			}
+			return "the next write removes it"
+		}
+	}
+	return "nothing to change"
+}
+
+func (e explanation) text(w io.Writer) error {
+	tab := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	line := func(format string, args ...any) { _, _ = fmt.Fprintf(tab, format+"\n", args...) } // the writer keeps its error for Flush
+	line("%s in domain %s, target %s", e.Prefix, e.Domain, e.Target)
+	if !e.Wanted {
+		line("  the domain file keeps it out of this target (prefixes)")
+	}
+	for _, s := range e.Candidates {
+		line("  %s\tpreference %d\t%s\t%s\t%s", s.NVA, s.Preference, s.word(), s.life(), s.NextHop)
+	}
+	if e.Chosen != "" {
+		line("  chosen: %s %s", e.Chosen, e.Rule)
+	} else {
+		line("  chosen: none")
+	}
+	if e.Installed != nil {
+		line("  installed: %s", e.Installed)
+	} else {
+		line("  installed: no route of exactly this prefix")
+	}
+	for _, r := range e.Refused {
+		line("  refused: %s", r)
+	}
+	line("  plan: %s", e.Plan)
+	if e.Outcome != "" {
+		line("  last reconcile: %s at %s", e.Outcome, stamp(e.LastWrite))
+	}
+	if err := tab.Flush(); err != nil {
+		return fmt.Errorf("print: %w", err)
+	}
+	return nil
+}
+
+// word says what the NVA says of the prefix.
+func (s suitor) word() string {
+	switch {
+	case s.SetBy == "":
+		return "never announced it"
+	case !s.Announces:
+		return "withdrew it (event " + s.SetBy + ")"
+	}
+	text := fmt.Sprintf("announces it, metric %d (event %s)", s.Metric, s.SetBy)
+	if s.Refused != "" {
+		text += ", refused: " + s.Refused
+	}
+	return text
+}
+
+func (s suitor) life() string {
+	text := s.Liveness
+	if !s.Since.IsZero() {
+		text += " since " + stamp(s.Since)
+	}
+	if !s.HoldDown.IsZero() {
+		text += ", hold-down until " + stamp(s.HoldDown)
+	}
+	return text
+}
+
+// String returns the route as explain prints it.
+func (i *installed) String() string {
+	whose := "Pointsman's"
+	if !i.Managed {
+		whose = "not Pointsman's"
+	}
+	return strings.Join(strings.Fields(fmt.Sprintf("%s %s by route %s (%s)", i.Type, i.NextHop, i.Name, whose)), " ")
+}

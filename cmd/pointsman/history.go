@@ -1,0 +1,224 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/netip"
+	"path"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/pointsman/pointsman/azure/blob"
+	"github.com/pointsman/pointsman/shared/route"
+)
+
+type historian struct {
+	connection
+	domain, prefix, since, output string
+}
+
+func historyCommand() *cobra.Command {
+	var h historian
+	c := &cobra.Command{
+		Use:   "history TARGET",
+		Short: "List the writes of a route table",
+		Long: `List what was written to a target's route table, oldest first, from the history in the state store: when, why, and what changed. TARGET is the target's name; where several
+domains have one of that name, say which with --domain.`,
+		Example: `  pointsman history spokes --since 24h
+  pointsman history spokes --prefix 10.64.0.0/24 --output json`,
+		Args: arguments(cobra.ExactArgs(1)),
+		RunE: func(cmd *cobra.Command, args []string) error { return h.run(cmd, args[0]) },
+	}
+	h.stateFlags(c)
+	c.Flags().StringVar(&h.domain, "domain", "", "the target's domain")
+	c.Flags().StringVar(&h.prefix, "prefix", "", "only writes that changed this prefix, and only that change")
+	c.Flags().StringVar(&h.since, "since", "", "only from then on: a time such as 2026-03-01T12:00:00Z, or a duration before now such as 24h")
+	c.Flags().StringVar(&h.output, "output", "text", "text or json (a line each)")
+	return c
+}
+
+// written is one line of the history, as Reconcile writes it.
+type written struct {
+	At       time.Time `json:"at"`
+	Domain   string    `json:"domain"`
+	Target   string    `json:"target"`
+	Run      string    `json:"run"`
+	Cause    string    `json:"cause"`
+	Events   []string  `json:"events,omitempty"`
+	Observed time.Time `json:"observed,omitzero"`
+	Adds     []moved   `json:"adds,omitempty"`
+	Moves    []moved   `json:"moves,omitempty"`
+	Removals []moved   `json:"removals,omitempty"`
+}
+
+type moved struct {
+	Prefix string `json:"prefix"`
+	From   string `json:"from,omitempty"`
+	To     string `json:"to,omitempty"`
+}
+
+func (h *historian) run(cmd *cobra.Command, target string) error {
+	if err := choice("output", h.output, "text", "json"); err != nil {
+		return err
+	}
+	since, err := sinceTime(h.since, time.Now())
+	if err != nil {
+		return err
+	}
+	var only netip.Prefix
+	if h.prefix != "" {
+		if only, err = route.Parse(h.prefix); err != nil {
+			return fmt.Errorf("%w: --prefix: %w", errInput, err)
+		}
+	}
+	ctx, cancel := h.bounded(cmd)
+	defer cancel()
+	store, err := h.blobs(h.container)
+	if err != nil {
+		return err
+	}
+	files, err := h.files(ctx, store, target, since)
+	if err != nil {
+		return err
+	}
+	for _, file := range files {
+		if err := h.print(ctx, cmd.OutOrStdout(), store, file, since, only); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// sinceTime reads a time, or a duration before now.
+func sinceTime(text string, now time.Time) (time.Time, error) {
+	if text == "" {
+		return time.Time{}, nil
+	}
+	if d, err := time.ParseDuration(text); err == nil && d >= 0 {
+		return now.Add(-d), nil
+	}
+	t, err := time.Parse(time.RFC3339, text)
+	if err != nil {
+		return time.Time{}, fmt.Errorf("%w: --since %q is neither a duration such as 24h nor a time such as 2026-03-01T12:00:00Z", errInput, text)
+	}
+	return t, nil
+}
+
+// files returns the target's history files that may hold something since then, oldest first.
+func (h *historian) files(ctx context.Context, store *blob.Store, target string, since time.Time) ([]string, error) {
+	names, err := store.List(ctx, "history/"+h.domain)
+	if err != nil {
+		return nil, stateTrouble(ctx, err)
+	}
+	var files []string
+	domain := ""
+	for _, name := range names { // history/DOMAIN/TARGET/YEAR-MONTH.jsonl
+		parts := strings.Split(name, "/")
+		if len(parts) != 4 || parts[2] != target || h.domain != "" && parts[1] != h.domain {
+			continue
+		}
+		if domain != "" && domain != parts[1] {
+			return nil, fmt.Errorf("%w: domains %s and %s both have a target %s: say which with --domain", errInput, domain, parts[1], target)
+		}
+		domain = parts[1]
+		month := strings.TrimSuffix(path.Base(name), ".jsonl")
+		if since.IsZero() || month >= since.UTC().Format("2006-01") {
+			files = append(files, name)
+		}
+	}
+	if domain == "" {
+		return nil, fmt.Errorf("%w: nothing was ever written to a target %s", errInput, target)
+	}
+	return files, nil
+}
+
+func (h *historian) print(ctx context.Context, w io.Writer, store *blob.Store, file string, since time.Time, only netip.Prefix) error {
+	data, _, err := store.Read(ctx, file)
+	if err != nil {
+		return stateTrouble(ctx, err)
+	}
+	n := 0
+	for line := range bytes.Lines(data) {
+		n++
+		var x written
+		if err := json.Unmarshal(line, &x); err != nil {
+			return fmt.Errorf("%s, line %d: %w", file, n, err)
+		}
+		if x.At.Before(since) || !x.keep(only) {
+			continue
+		}
+		if err := x.print(w, h.output, only.IsValid()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// keep keeps only the changes of one prefix; it reports whether there are any.
+func (x *written) keep(only netip.Prefix) bool {
+	if !only.IsValid() {
+		return true
+	}
+	found := false
+	for _, list := range []*[]moved{&x.Adds, &x.Moves, &x.Removals} {
+		var kept []moved
+		for _, m := range *list {
+			if m.Prefix == only.String() {
+				kept, found = append(kept, m), true
+			}
+		}
+		*list = kept
+	}
+	return found
+}
+
+// print prints one write; detailed also each change.
+func (x written) print(w io.Writer, output string, detailed bool) error {
+	if output == "json" {
+		if err := json.NewEncoder(w).Encode(x); err != nil {
+			return fmt.Errorf("print: %w", err)
+		}
+		return nil
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s  +%d ~%d -%d  by %s", stamp(x.At), len(x.Adds), len(x.Moves), len(x.Removals), x.Cause)
+	if !x.Observed.IsZero() {
+		fmt.Fprintf(&b, ", %.1f s after the NVA saw it", x.At.Sub(x.Observed).Seconds())
+	}
+	b.WriteByte('\n')
+	for _, part := range []struct {
+		sign string
+		list []moved
+	}{{"+", x.Adds}, {"~", x.Moves}, {"-", x.Removals}} {
+		for i, m := range part.list {
+			if !detailed && i == maxShown {
+				fmt.Fprintf(&b, "  %s and %d more\n", part.sign, len(part.list)-maxShown)
+				break
+			}
+			fmt.Fprintf(&b, "  %s %s\n", part.sign, m)
+		}
+	}
+	if _, err := io.WriteString(w, b.String()); err != nil {
+		return fmt.Errorf("print: %w", err)
+	}
+	return nil
+}
+
+// maxShown bounds the changes of one kind that are listed for each write.
+const maxShown = 5
+
+// String returns the change as history prints it.
+func (m moved) String() string {
+	switch {
+	case m.From == "":
+		return m.Prefix + " to " + m.To
+	case m.To == "":
+		return m.Prefix + " from " + m.From
+	}
+	return m.Prefix + " " + m.From + " -> " + m.To
+}

@@ -1,0 +1,133 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/pointsman/pointsman/functions/ingest"
+	"github.com/pointsman/pointsman/functions/status"
+)
+
+func statusCommand() *cobra.Command {
+	var conn connection
+	var domain, output, poison string
+	c := &cobra.Command{
+		Use:   "status",
+		Short: "Show NVAs, targets and what was last done",
+		Long: `Show what the Status function shows, from the documents in the state store: what is believed of each NVA, and what was last done to each target. Rights to read are enough.
+The table is for people, json and prometheus for programs.`,
+		Example: `  pointsman status --domain hub`,
+		Args:    arguments(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := choice("output", output, "table", "json", "prometheus"); err != nil {
+				return err
+			}
+			ctx, cancel := conn.bounded(cmd)
+			defer cancel()
+			store, _, err := conn.documents()
+			if err != nil {
+				return err
+			}
+			shelf, err := conn.blobs(poison)
+			if err != nil {
+				return err
+			}
+			s := status.Status{Store: store, Lot: ingest.ShelfLot{Shelf: shelf}, Now: time.Now}
+			report, err := s.Report(ctx, domain)
+			if err != nil {
+				return stateTrouble(ctx, err)
+			}
+			if domain != "" && len(report.Domains) == 0 {
+				return fmt.Errorf("%w: there is no domain %s", errInput, domain)
+			}
+			return printStatus(cmd.OutOrStdout(), output, report)
+		},
+	}
+	conn.stateFlags(c)
+	c.Flags().StringVar(&domain, "domain", "", "only this domain")
+	c.Flags().StringVar(&poison, "poison-container", "poison", "container of the parked messages")
+	c.Flags().StringVar(&output, "output", "table", "table, json or prometheus")
+	return c
+}
+
+func printStatus(w io.Writer, output string, r status.Report) error {
+	switch output {
+	case "json":
+		return printJSON(w, r)
+	case "prometheus":
+		if _, err := io.WriteString(w, r.Prometheus()); err != nil {
+			return fmt.Errorf("print: %w", err)
+		}
+		return nil
+	}
+	tab := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	row := func(cells ...string) { _, _ = fmt.Fprintln(tab, strings.Join(cells, "\t")) } // the writer keeps its error for Flush
+	if r.Parked > 0 {
+		row(fmt.Sprintf("%d messages are parked", r.Parked))
+	}
+	for _, d := range r.Domains {
+		domainRows(row, d)
+	}
+	if err := tab.Flush(); err != nil {
+		return fmt.Errorf("print: %w", err)
+	}
+	return nil
+}
+
+func domainRows(row func(...string), d status.Domain) {
+	row("domain " + d.Name)
+	if d.Error != "" {
+		row("  error: " + d.Error)
+	}
+	if d.Frozen {
+		row("  every NVA is silent: nothing is moved until one is heard")
+	}
+	for _, p := range d.Problems {
+		row("  the newest domain file is not valid: " + p.String())
+	}
+	if len(d.NVAs) > 0 {
+		row("  NVA", "LIVENESS", "SINCE", "PREFIXES", "EVENT", "MISSING", "NOTICE")
+	}
+	for _, n := range d.NVAs {
+		row("  "+n.Name, n.Liveness, stamp(n.Since), fmt.Sprint(n.Prefixes), n.Version.String(), fmt.Sprint(n.Missing), notices(n))
+	}
+	if len(d.Targets) > 0 {
+		row("  TARGET", "OUTCOME", "AT", "MANAGED", "ROUTES", "LIMIT", "MESSAGE")
+	}
+	for _, t := range d.Targets {
+		outcome := "never reconciled"
+		if !t.Result.At.IsZero() {
+			outcome = t.Result.Outcome.String()
+		}
+		row("  "+t.Name, outcome, stamp(t.Result.At), fmt.Sprint(t.Managed), fmt.Sprint(t.Result.Routes), fmt.Sprint(t.Limit), t.Result.Message)
+		for _, text := range t.Result.Warnings {
+			row("    warning: " + text)
+		}
+		for _, text := range append(t.Result.Blocked, t.Result.Refused...) {
+			row("    refused: " + text)
+		}
+	}
+}
+
+// notices says what is special about an NVA.
+func notices(n status.NVA) string {
+	var out []string
+	if n.Restarting {
+		out = append(out, "restarting")
+	}
+	if n.Notice != "" {
+		out = append(out, n.Notice)
+	}
+	if n.Differs {
+		out = append(out, "its RIB differs")
+	}
+	if n.Clone != nil {
+		out = append(out, "a second agent was seen with its name")
+	}
+	return strings.Join(out, ", ")
+}

@@ -1,0 +1,172 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/pointsman/pointsman/azure/routetable"
+	"github.com/pointsman/pointsman/functions/documents"
+	"github.com/pointsman/pointsman/shared/answer"
+	"github.com/pointsman/pointsman/shared/config"
+	"github.com/pointsman/pointsman/shared/plan"
+	"github.com/pointsman/pointsman/shared/selection"
+	"github.com/pointsman/pointsman/shared/state"
+)
+
+// reader reads what plan and explain go by: the documents and the tables, with read rights only.
+type reader struct {
+	connection
+	domain, target, file string
+
+	store  *documents.Store
+	routes *routetable.Client
+}
+
+func (r *reader) flags(cmd *cobra.Command) {
+	r.stateFlags(cmd)
+	r.tableFlags(cmd)
+	cmd.Flags().StringVar(&r.domain, "domain", "", "only this domain")
+	cmd.Flags().StringVar(&r.target, "target", "", "only this target")
+}
+
+// view is one target as it is now, and what follows from it.
+type view struct {
+	domain   *config.Domain
+	problems []string // of the newest domain file, if it is not the one in force
+	target   config.Target
+	doc      *state.Target
+	table    plan.Table
+	in       selection.Input
+	rules    plan.Rules
+	selected selection.Result
+	plan     plan.Plan
+}
+
+// views reads all that is asked for, table first, as Reconcile does.
+func (r *reader) views(ctx context.Context) ([]view, error) {
+	var err error
+	if r.store, _, err = r.documents(); err != nil {
+		return nil, err
+	}
+	if r.routes, err = r.tables(); err != nil {
+		return nil, err
+	}
+	domains, err := r.domains(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var out []view
+	for _, d := range domains {
+		for _, t := range d.Config.Targets {
+			if r.target != "" && r.target != t.Name {
+				continue
+			}
+			v, err := r.view(ctx, d, t)
+			if err != nil {
+				return nil, err
+			}
+			out = append(out, v)
+		}
+	}
+	if len(out) == 0 {
+		return nil, fmt.Errorf("%w: there is no such target: --domain %q, --target %q", errInput, r.domain, r.target)
+	}
+	return out, nil
+}
+
+// domains returns the domain files that are asked for.
+func (r *reader) domains(ctx context.Context) ([]documents.Domain, error) {
+	if r.file != "" {
+		files, err := readDomains([]string{r.file})
+		if err != nil {
+			return nil, err
+		}
+		return []documents.Domain{{Config: files[0].domain}}, nil
+	}
+	return readAll(ctx, r.store, r.domain)
+}
+
+// readAll returns one domain in force, or all.
+func readAll(ctx context.Context, store *documents.Store, only string) ([]documents.Domain, error) {
+	names := []string{only}
+	if only == "" {
+		var err error
+		if names, err = store.Domains(ctx); err != nil {
+			return nil, stateTrouble(ctx, err)
+		}
+	}
+	var out []documents.Domain
+	for _, name := range names {
+		d, err := store.Domain(ctx, name)
+		if err != nil {
+			return nil, stateTrouble(ctx, err)
+		}
+		out = append(out, d)
+	}
+	return out, nil
+}
+
+func (r *reader) view(ctx context.Context, d documents.Domain, t config.Target) (view, error) {
+	v := view{domain: d.Config, target: t}
+	for _, p := range d.Problems {
+		v.problems = append(v.problems, p.String())
+	}
+	var err error
+	if v.table, err = r.routes.Get(ctx, t.RouteTable); err != nil {
+		return v, tableTrouble(ctx, fmt.Errorf("target %s: %w", t.Name, err))
+	}
+	if v.doc, _, err = r.store.Target(ctx, d.Config.Name, t); err != nil {
+		return v, stateTrouble(ctx, err)
+	}
+	docs, err := r.store.NVAs(ctx, d.Config)
+	if err != nil {
+		return v, stateTrouble(ctx, err)
+	}
+	v.rules = answer.Rules(d.Config, t, v.doc.Owns)
+	v.in = selection.Input{Domain: d.Config, Target: t, NVAs: docs, Installed: v.rules.Installed(v.table), Now: time.Now()}
+	v.selected = selection.Select(v.in)
+	v.plan = plan.Diff(v.table, answer.Wants(v.selected.Choices), v.rules)
+	return v, nil
+}
+
+// choice returns what was chosen for a prefix.
+func (v view) choice(p netip.Prefix) (selection.Choice, bool) {
+	i := slices.IndexFunc(v.selected.Choices, func(c selection.Choice) bool { return c.Prefix == p })
+	if i < 0 {
+		return selection.Choice{}, false
+	}
+	return v.selected.Choices[i], true
+}
+
+// liveness returns what is believed of an NVA, and since when.
+func (v view) liveness(name string) (selection.Liveness, time.Time) {
+	doc := v.in.NVAs[name]
+	l := selection.LivenessOf(doc, v.domain.Policy.Silence, v.selected.Frozen)
+	if doc == nil {
+		return l, time.Time{}
+	}
+	return l, doc.Since
+}
+
+// owner returns the NVA behind a next hop.
+func (v view) owner(hop netip.Addr) (config.NVA, bool) {
+	for _, n := range v.domain.NVAs {
+		if slices.Contains(n.NextHops, hop) {
+			return n, true
+		}
+	}
+	return config.NVA{}, false
+}
+
+// stamp is a time as all commands print it.
+func stamp(t time.Time) string {
+	if t.IsZero() {
+		return "never"
+	}
+	return t.UTC().Format("2006-01-02T15:04:05Z")
+}
