@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/pointsman/pointsman/agent/source/bgp"
 	"github.com/pointsman/pointsman/shared/route"
 )
 
@@ -16,7 +17,7 @@ import (
 type Config struct {
 	Domain, NVA string
 	Bus         Bus
-	Sources     []Kernel // in the order of precedence
+	Sources     []Source // in the order of precedence
 	Include     []route.Match
 	Exclude     []route.Match
 	Gather      Gather
@@ -37,6 +38,12 @@ type Bus struct {
 	ClientID             string // of a user-assigned managed identity; only with Namespace
 	ConnectionStringFile string
 	ConnectionStringEnv  string
+}
+
+// Source is one thing that is watched: exactly one of the kinds is set.
+type Source struct {
+	Kernel *Kernel
+	BGP    *bgp.Config
 }
 
 // Kernel is a source: the kernel's routing tables. Zero values are the kernel source's own defaults.
@@ -102,10 +109,15 @@ const (
 	DefaultReadBuffer  = 8 << 20
 	DefaultResync      = 5 * time.Minute
 	mainTable          = 254
+
+	DefaultBGPPort        = 179 // RFC 4271, section 8.2.1.1
+	DefaultBGPRestartTime = 2 * time.Minute
+	DefaultMaxPrefixes    = 10_000
+	DefaultHoldTime       = 90 * time.Second // RFC 4271, section 10
 )
 
 //go:embed reference.yaml
-var reference string //nolint:gochecknoglobals // go:embed needs a variable; nothing writes it
+var reference string
 
 // Reference returns the file that documents every field with its default.
 func Reference() string { return reference }

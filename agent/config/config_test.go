@@ -26,7 +26,7 @@ func defaults() *config.Config {
 	return &config.Config{
 		Domain: "hub-weu", NVA: "nva1",
 		Bus:     config.Bus{Queue: "route-events", Namespace: "example.servicebus.windows.net"},
-		Sources: []config.Kernel{{Tables: []uint32{254}, ReadBuffer: 8 << 20, Resync: 5 * time.Minute}},
+		Sources: []config.Source{{Kernel: &config.Kernel{Tables: []uint32{254}, ReadBuffer: 8 << 20, Resync: 5 * time.Minute}}},
 		Gather:  config.Gather{Quiet: 100 * time.Millisecond, Max: time.Second},
 		Beat:    config.Beat{Every: 5 * time.Second, Timeout: 15 * time.Second}, Snapshot: 10 * time.Minute, Restart: 2 * time.Minute,
 		OnStop: config.Auto, StopTimeout: 5 * time.Second, Listen: netip.MustParseAddrPort("127.0.0.1:9810"), StateDir: "/var/lib/pointsman",
@@ -64,7 +64,7 @@ func TestReferenceNamesEveryField(t *testing.T) {
 			}
 			mappings++
 			for key := range strings.SplitSeq(m[1], ", ") {
-				if !regexp.MustCompile(`(?m)^[ -]*` + key + `:`).MatchString(config.Reference()) {
+				if !regexp.MustCompile(`(?m)^[ #-]*` + key + `:`).MatchString(config.Reference()) {
 					t.Errorf("reference.yaml does not name %s", key)
 				}
 			}
@@ -104,12 +104,12 @@ stateDir: /tmp/x
 log: {level: debug, format: json}
 `, &config.Config{
 		Domain: "d", NVA: "n", Bus: config.Bus{Queue: "q", ConnectionStringFile: "/run/secret"},
-		Sources: []config.Kernel{
-			{
+		Sources: []config.Source{
+			{Kernel: &config.Kernel{
 				Tables: []uint32{100, 254}, Protocols: []uint8{186, 12}, Interfaces: []string{"tun0"}, Include: match("10.0.0.0/8 le 24"),
 				Exclude: match("10.9.0.0/16"), Blackhole: true, KeepLinkdown: true, ReadBuffer: 65536, Resync: time.Minute,
-			},
-			{Tables: []uint32{254}, ReadBuffer: 8 << 20, Resync: 5 * time.Minute},
+			}},
+			{Kernel: &config.Kernel{Tables: []uint32{254}, ReadBuffer: 8 << 20, Resync: 5 * time.Minute}},
 		},
 		Include: match("10.0.0.0/8 ge 9"), Exclude: match("10.8.0.0/16"),
 		Gather: config.Gather{Max: 2 * time.Second}, Beat: config.Beat{Every: time.Second, Timeout: 3 * time.Second},

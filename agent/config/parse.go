@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -14,13 +15,14 @@ import (
 	"github.com/pointsman/pointsman/shared/route"
 )
 
-// Parse reads the agent's file. Either the configuration is returned or all that is wrong with the file; never both.
-func Parse(file string, text []byte) (*Config, located.Problems) {
+// Parse reads the agent's file. Either the configuration is returned or all that is wrong with the file; never both. absent are the
+// kinds of source that this build has not, such as "bgp": naming one is a problem.
+func Parse(file string, text []byte, absent ...string) (*Config, located.Problems) {
 	root, problems := located.Parse(file, text)
 	if len(problems) > 0 {
 		return nil, problems
 	}
-	c := parse(root.Map("domain", "nva", "bus", "sources", "include", "exclude", "gather", "beat", "snapshot", "restart", "onStop",
+	c := parse(absent, root.Map("domain", "nva", "bus", "sources", "include", "exclude", "gather", "beat", "snapshot", "restart", "onStop",
 		"stopTimeout", "listen", "stateDir", "log"))
 	if problems = root.Problems(); len(problems) > 0 {
 		return nil, problems
@@ -34,10 +36,10 @@ const (
 	wantStrings = "a way to the queue: namespace, connectionStringFile or connectionStringEnv"
 )
 
-func parse(m located.Map) *Config {
+func parse(absent []string, m located.Map) *Config {
 	c := &Config{
 		Bus:         bus(m.Need("bus", "a mapping with "+wantStrings)),
-		Sources:     sources(m.Need("sources", "a list such as [{kernel: {}}]")),
+		Sources:     sources(absent, m.Need("sources", "a list such as [{kernel: {}}]")),
 		Include:     each(m.Get("include"), wantMatch, route.ParseMatch),
 		Exclude:     each(m.Get("exclude"), wantMatch, route.ParseMatch),
 		Gather:      gather(m.Get("gather")),
@@ -82,16 +84,42 @@ func bus(n located.Node) Bus {
 	return b
 }
 
-func sources(n located.Node) []Kernel {
+func sources(absent []string, n located.Node) []Source {
 	items := n.List()
 	if n.Present() && len(items) == 0 {
 		n.Reportf("the list is empty: want at least one source, such as kernel: {}")
 	}
-	var out []Kernel
+	var out []Source
+	speakers := 0
 	for _, item := range items {
-		out = append(out, kernel(item.Map("kernel").Need("kernel", "the kind of source with its settings: kernel: {}")))
+		s := source(absent, item)
+		if s.BGP != nil {
+			speakers++
+		}
+		if speakers > 1 {
+			item.Reportf("a second bgp source: want all peers in the first")
+			break
+		}
+		out = append(out, s)
 	}
 	return out
+}
+
+// source reads one source. Every kind is a key of its own, so that its settings can be strict.
+func source(absent []string, n located.Node) Source {
+	m := n.Map("kernel", "bgp")
+	if !m.Get("bgp").Present() {
+		k := kernel(m.Need("kernel", "the kind of source with its settings: kernel: {}"))
+		return Source{Kernel: &k}
+	}
+	if m.Get("kernel").Present() {
+		n.Reportf("found kernel and bgp in one source: want an item of the list for each")
+	}
+	if slices.Contains(absent, "bgp") {
+		m.Get("bgp").Reportf("this build has no BGP: install pointsman-agent-bgp")
+		return Source{}
+	}
+	return Source{BGP: bgpSource(m.Get("bgp"))}
 }
 
 func kernel(n located.Node) Kernel {
