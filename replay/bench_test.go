@@ -28,7 +28,7 @@ func flaps(n int) []journal.Entry {
 func BenchmarkRun(b *testing.B) {
 	const n = 100_000
 	entries := flaps(n)
-	d := domain(b, "")
+	d := domain(b)
 	for b.Loop() {
 		if _, err := replay.Run(replay.Config{Domain: d, WriteDuration: 4 * time.Second}, entries); err != nil {
 			b.Fatal(err)

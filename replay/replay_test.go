@@ -27,12 +27,11 @@ var begin = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 
 const tableID = "/subscriptions/s/resourceGroups/g/providers/Microsoft.Network/routeTables/spokes"
 
-func domain(tb testing.TB, more string) *config.Domain {
+func domain(tb testing.TB) *config.Domain {
 	tb.Helper()
 	d, problems := config.Parse("hub.yaml", []byte(`
 domain: hub
 policy: {silence: down, holdDown: 30s}
-`+more+`
 nvas:
   - {name: nva-a, nextHops: [10.0.0.4], preference: 200, allow: ["10.64.0.0/10 le 32"], maxPrefixes: 100000}
   - {name: nva-b, nextHops: [10.0.0.5], allow: ["10.64.0.0/10 le 32"], maxPrefixes: 100000}
@@ -50,7 +49,6 @@ type speaker struct {
 	name string
 	seq  uint64
 	beat uint64
-	rib  map[netip.Prefix]bool
 }
 
 func (s *speaker) said(at time.Duration, kind event.Kind, announce []netip.Prefix, withdraw ...netip.Prefix) journal.Entry {
@@ -94,7 +92,7 @@ func run(t *testing.T, cfg replay.Config, entries ...journal.Entry) replay.Repor
 // An NVA that 300 prefixes depend on dies and comes back: the golden text is what an operator reads.
 func TestTheDeathOfAnNVA(t *testing.T) {
 	a, b := &speaker{name: "nva-a", beat: 1}, &speaker{name: "nva-b", beat: 1}
-	r := run(t, replay.Config{Domain: domain(t, ""), WriteDuration: 4 * time.Second},
+	r := run(t, replay.Config{Domain: domain(t), WriteDuration: 4 * time.Second},
 		a.said(0, event.Snapshot, prefixes(300)), b.said(0, event.Snapshot, prefixes(300)),
 		a.said(60*time.Second, event.Expired, nil), a.said(90*time.Second, event.Alive, nil),
 		b.said(95*time.Second, event.Delta, []netip.Prefix{netip.MustParsePrefix("10.70.0.0/16")}),
@@ -134,7 +132,7 @@ func TestAFlapThatCameBackIsNoWrite(t *testing.T) {
 		at := time.Minute + time.Duration(i)*10*time.Second
 		entries = append(entries, a.said(at, event.Delta, p), a.said(at+time.Second, event.Delta, nil, p...))
 	}
-	r := run(t, replay.Config{Domain: domain(t, ""), WriteDuration: 4 * time.Second}, entries...)
+	r := run(t, replay.Config{Domain: domain(t), WriteDuration: 4 * time.Second}, entries...)
 	if got := r.Targets[0]; len(got.Writes) != 0 || got.Changes != 20 || got.Saved != 20 {
 		t.Errorf("%d writes, %d changes, %d saved; want 0, 20, 20", len(got.Writes), got.Changes, got.Saved)
 	}
@@ -144,7 +142,7 @@ func TestForeignAndUnusableEventsAreCounted(t *testing.T) {
 	a, z := &speaker{name: "nva-a"}, &speaker{name: "nva-z"}
 	other := a.said(0, event.Delta, nil)
 	other.Event.Domain = "elsewhere"
-	r := run(t, replay.Config{Domain: domain(t, "")}, other, a.said(0, event.Delta, nil), z.said(0, event.Delta, nil))
+	r := run(t, replay.Config{Domain: domain(t)}, other, a.said(0, event.Delta, nil), z.said(0, event.Delta, nil))
 	if r.Events != 2 || r.Foreign != 1 || r.Refused != 1 {
 		t.Errorf("%d events, %d foreign, %d refused; want 2, 1, 1", r.Events, r.Foreign, r.Refused)
 	}

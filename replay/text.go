@@ -133,7 +133,10 @@ func Compare(w io.Writer, nameA string, a Report, nameB string, b Report) error 
 			row(fmt.Sprintf("  write %d", n+1), a.writeCell(x, n), b.writeCell(y, n))
 		}
 	}
-	return tab.Flush()
+	if err := tab.Flush(); err != nil {
+		return fmt.Errorf("print: %w", err)
+	}
+	return nil
 }
 
 func presence(there bool) string {

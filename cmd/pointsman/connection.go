@@ -83,12 +83,12 @@ func (c *connection) blobs(container string) (*blob.Store, error) {
 }
 
 // documents opens the state store for reading.
-func (c *connection) documents() (*documents.Store, *blob.Store, error) {
+func (c *connection) documents() (*documents.Store, error) {
 	store, err := c.blobs(c.container)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	return documents.NewStore(readOnly{store}, parallelReads), store, nil
+	return documents.NewStore(readOnly{store}, parallelReads), nil
 }
 
 // tables opens the way to route tables; nothing is connected yet.

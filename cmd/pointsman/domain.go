@@ -48,7 +48,9 @@ func validateCommand() *cobra.Command {
 				return err
 			}
 			for _, f := range files {
-				fmt.Fprintf(cmd.OutOrStdout(), "%s: ok: domain %s, %d NVAs, %d targets\n", f.path, f.domain.Name, len(f.domain.NVAs), len(f.domain.Targets))
+				if err = say(cmd.OutOrStdout(), "%s: ok: domain %s, %d NVAs, %d targets\n", f.path, f.domain.Name, len(f.domain.NVAs), len(f.domain.Targets)); err != nil {
+					return err
+				}
 			}
 			return nil
 		},
@@ -79,14 +81,16 @@ The next event or the next sweep works by the new file.`,
 			if err != nil {
 				return err
 			}
-			if err := store.Ensure(ctx); err != nil {
+			if err = store.Ensure(ctx); err != nil {
 				return stateTrouble(ctx, err)
 			}
 			for _, f := range files {
-				if err := store.Put(ctx, "domains/"+f.domain.Name+".yaml", f.text); err != nil {
+				if err = store.Put(ctx, "domains/"+f.domain.Name+".yaml", f.text); err != nil {
 					return stateTrouble(ctx, fmt.Errorf("upload %s: %w", f.path, err))
 				}
-				fmt.Fprintf(cmd.OutOrStdout(), "%s: domain %s is in force\n", f.path, f.domain.Name)
+				if err = say(cmd.OutOrStdout(), "%s: domain %s is in force\n", f.path, f.domain.Name); err != nil {
+					return err
+				}
 			}
 			return nil
 		},

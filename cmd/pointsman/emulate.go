@@ -76,7 +76,8 @@ func (o *emulation) run(cmd *cobra.Command, _ []string) (err error) {
 	if o.app != "" {
 		settings := st.Environment()
 		settings["SweepSchedule"] = "0 */5 * * * *"
-		host, err := funchost.Start(cmd.Context(), funchost.Config{
+		var host *funchost.Host
+		host, err = funchost.Start(cmd.Context(), funchost.Config{
 			AppRoot: o.app, Address: o.address, Settings: settings, Environment: st.BaseEnvironment(os.Environ()), StateDir: o.dir, Logger: log, HandlerOutput: cmd.ErrOrStderr(),
 		})
 		if err != nil {
@@ -88,7 +89,9 @@ func (o *emulation) run(cmd *cobra.Command, _ []string) (err error) {
 		}
 		env["FunctionsURL"] = host.URL()
 	}
-	printEnvironment(cmd, env)
+	if err = printEnvironment(cmd, env); err != nil {
+		return err
+	}
 	<-cmd.Context().Done()
 	return nil
 }
@@ -117,13 +120,16 @@ func readTables(specs []string) (map[string]json.RawMessage, error) {
 }
 
 // printEnvironment prints lines for a shell to source, in a fixed order.
-func printEnvironment(cmd *cobra.Command, env map[string]string) {
+func printEnvironment(cmd *cobra.Command, env map[string]string) error {
 	names := make([]string, 0, len(env))
 	for name := range env {
 		names = append(names, name)
 	}
 	slices.Sort(names)
 	for _, name := range names {
-		fmt.Fprintf(cmd.OutOrStdout(), "export %s='%s'\n", name, strings.ReplaceAll(env[name], "'", `'\''`))
+		if err := say(cmd.OutOrStdout(), "export %s='%s'\n", name, strings.ReplaceAll(env[name], "'", `'\''`)); err != nil {
+			return err
+		}
 	}
+	return nil
 }

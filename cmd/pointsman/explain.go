@@ -29,7 +29,7 @@ installed, and what stands in the way. Nothing is ever written.`,
 		Example: `  pointsman explain 10.64.0.0/24 --domain hub`,
 		Args:    arguments(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := choice("output", output, "text", "json"); err != nil {
+			if err := outputIs(output, "text", "json"); err != nil {
 				return err
 			}
 			p, err := route.Parse(args[0])

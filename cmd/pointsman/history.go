@@ -63,7 +63,7 @@ type moved struct {
 }
 
 func (h *historian) run(cmd *cobra.Command, target string) error {
-	if err := choice("output", h.output, "text", "json"); err != nil {
+	if err := outputIs(h.output, "text", "json"); err != nil {
 		return err
 	}
 	since, err := sinceTime(h.since, time.Now())
@@ -87,7 +87,7 @@ func (h *historian) run(cmd *cobra.Command, target string) error {
 		return err
 	}
 	for _, file := range files {
-		if err := h.print(ctx, cmd.OutOrStdout(), store, file, since, only); err != nil {
+		if err = h.print(ctx, cmd.OutOrStdout(), store, file, since, only); err != nil {
 			return err
 		}
 	}
@@ -146,13 +146,13 @@ func (h *historian) print(ctx context.Context, w io.Writer, store *blob.Store, f
 	for line := range bytes.Lines(data) {
 		n++
 		var x written
-		if err := json.Unmarshal(line, &x); err != nil {
+		if err = json.Unmarshal(line, &x); err != nil {
 			return fmt.Errorf("%s, line %d: %w", file, n, err)
 		}
 		if x.At.Before(since) || !x.keep(only) {
 			continue
 		}
-		if err := x.print(w, h.output, only.IsValid()); err != nil {
+		if err = x.print(w, h.output, only.IsValid()); err != nil {
 			return err
 		}
 	}

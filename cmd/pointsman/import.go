@@ -85,7 +85,7 @@ the files can stand for one NVA; peers without a name are left out.`,
 				return err
 			}
 			for _, path := range paths {
-				if err := x.file(cmd, path); err != nil {
+				if err = x.file(cmd, path); err != nil {
 					return err
 				}
 			}
@@ -136,7 +136,7 @@ func newCollector(n names, out io.Writer) (*collector, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%w: --nva %s: %q is not a peer's address", errInput, spec, text)
 		}
-		if err := n.check(nva); err != nil {
+		if err = n.check(nva); err != nil {
 			return nil, err
 		}
 		x.add(peer, nva)
@@ -164,7 +164,7 @@ func (x *collector) file(cmd *cobra.Command, path string) error {
 		if err != nil {
 			return fmt.Errorf("%w: %s: %w", errInput, path, err)
 		}
-		if err := x.take(c); err != nil {
+		if err = x.take(c); err != nil {
 			return fmt.Errorf("%s: %w", path, err)
 		}
 	}
@@ -184,7 +184,8 @@ func (x *collector) take(c mrt.Change) error {
 		v = x.add(c.Peer, x.only)
 	}
 	dump := c.Kind == mrt.Table
-	if !v.at.IsZero() && (!c.At.Equal(v.at) && !(dump && v.dumped) || dump != v.dumped) {
+	goesOn := dump == v.dumped && (dump || c.At.Equal(v.at)) // one dump, or one moment
+	if !v.at.IsZero() && !goesOn {
 		if err := x.flush(v); err != nil {
 			return err
 		}
@@ -269,7 +270,7 @@ func writeJournal(w io.Writer, entries []journal.Entry) error {
 		if err != nil {
 			return err
 		}
-		if _, err := w.Write(append(line, '\n')); err != nil {
+		if _, err = w.Write(append(line, '\n')); err != nil {
 			return fmt.Errorf("print: %w", err)
 		}
 	}
@@ -311,7 +312,7 @@ that went with a link: the kernel does not tell.`,
 				if err != nil {
 					return fmt.Errorf("%w: %s: %w", errInput, args[0], err)
 				}
-				if err := writeJournal(cmd.OutOrStdout(), s.Delta(change.At, change.Announce, change.Withdraw)); err != nil {
+				if err = writeJournal(cmd.OutOrStdout(), s.Delta(change.At, change.Announce, change.Withdraw)); err != nil {
 					return err
 				}
 			}
@@ -345,17 +346,9 @@ func importFRR() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			var all []route.Entry
-			for _, path := range paths {
-				data, err := readInput(cmd, path)
-				if err != nil {
-					return err
-				}
-				entries, err := routetext.FRR(data, f)
-				if err != nil {
-					return fmt.Errorf("%w: %s: %w", errInput, path, err)
-				}
-				all = append(all, entries...)
+			all, err := readFRR(cmd, paths, f)
+			if err != nil {
+				return err
 			}
 			return writeJournal(cmd.OutOrStdout(), scribe.New(n.domain, nva).Snapshot(when, all))
 		},
@@ -364,6 +357,23 @@ func importFRR() *cobra.Command {
 	filterFlags(c, &f)
 	c.Flags().StringVar(&at, "at", "", "when it was printed, such as 2026-03-01T12:00:00Z; empty: when the file was last written")
 	return c
+}
+
+// readFRR reads the routes of all files.
+func readFRR(cmd *cobra.Command, paths []string, f routetext.Filter) ([]route.Entry, error) {
+	var all []route.Entry
+	for _, path := range paths {
+		data, err := readInput(cmd, path)
+		if err != nil {
+			return nil, err
+		}
+		entries, err := routetext.FRR(data, f)
+		if err != nil {
+			return nil, fmt.Errorf("%w: %s: %w", errInput, path, err)
+		}
+		all = append(all, entries...)
+	}
+	return all, nil
 }
 
 // momentOf returns when a file was printed.

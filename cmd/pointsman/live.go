@@ -56,11 +56,10 @@ func (l *liveReplay) run(cmd *cobra.Command, entries []journal.Entry) error {
 	}
 	defer func() { _ = bus.Close(context.WithoutCancel(cmd.Context())) }()
 	began := time.Now()
-	if err := send(cmd.Context(), bus, entries, speed); err != nil {
+	if err = send(cmd.Context(), bus, entries, speed); err != nil {
 		return err
 	}
-	fmt.Fprintf(cmd.OutOrStdout(), "%d events sent to %s in %s\n", len(entries), l.queue, time.Since(began).Round(time.Millisecond))
-	return nil
+	return say(cmd.OutOrStdout(), "%d events sent to %s in %s\n", len(entries), l.queue, time.Since(began).Round(time.Millisecond))
 }
 
 // pace returns how many times faster than recorded to send; 0: without any pause.
@@ -162,16 +161,23 @@ func due(entry journal.Entry, first time.Time, speed float64) time.Duration {
 func pauseUntil(ctx context.Context, began time.Time, after time.Duration) error {
 	wait := after - time.Since(began)
 	if wait <= 0 {
-		return ctx.Err()
+		return interrupted(ctx)
 	}
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
 	select {
 	case <-ctx.Done():
-		return ctx.Err()
+		return interrupted(ctx)
 	case <-timer.C:
 		return nil
 	}
+}
+
+func interrupted(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("replay: %w", err)
+	}
+	return nil
 }
 
 func publish(ctx context.Context, bus *servicebus.Sender, entries []journal.Entry) error {

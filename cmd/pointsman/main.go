@@ -5,15 +5,18 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
+	"slices"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
 )
 
-// version is set by the linker.
-var version = "dev" //nolint:gochecknoglobals // the linker can only set a package variable
+// version is set by the linker, which can only set a package variable.
+var version = "dev"
 
 // The exit codes, of every command.
 const (
@@ -81,12 +84,18 @@ func arguments(check cobra.PositionalArgs) cobra.PositionalArgs {
 	}
 }
 
-// choice checks a flag that takes one of a few words.
-func choice(flag, value string, words ...string) error {
-	for _, w := range words {
-		if w == value {
-			return nil
-		}
+// outputIs checks --output.
+func outputIs(value string, words ...string) error {
+	if slices.Contains(words, value) {
+		return nil
 	}
-	return fmt.Errorf("%w: --%s is %q: want one of %v", errInput, flag, value, words)
+	return fmt.Errorf("%w: --output is %q: want one of %s", errInput, value, strings.Join(words, ", "))
+}
+
+// say prints.
+func say(w io.Writer, format string, args ...any) error {
+	if _, err := fmt.Fprintf(w, format, args...); err != nil {
+		return fmt.Errorf("print: %w", err)
+	}
+	return nil
 }

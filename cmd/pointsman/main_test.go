@@ -50,7 +50,7 @@ func copyFiles(dir string, names ...string) error {
 		if err != nil {
 			return err
 		}
-		if err := os.WriteFile(filepath.Join(dir, filepath.Base(name)), data, 0o600); err != nil {
+		if err = os.WriteFile(filepath.Join(dir, filepath.Base(name)), data, 0o600); err != nil {
 			return err
 		}
 	}
@@ -65,7 +65,7 @@ func exitCode(ts *testscript.TestScript, neg bool, args []string) {
 	want, err := strconv.Atoi(args[0])
 	ts.Check(err)
 	got := 0
-	if err := ts.Exec("pointsman", args[1:]...); err != nil {
+	if err = ts.Exec("pointsman", args[1:]...); err != nil {
 		text, known := strings.CutPrefix(err.Error(), "exit status ")
 		if got, err = strconv.Atoi(text); !known || err != nil {
 			ts.Fatalf("pointsman did not exit: %s", text)
@@ -144,11 +144,11 @@ func newCloud(dir string) (*cloud, error) {
 	sys := &system.System{Stack: st}
 	var containers []*blob.Store
 	for _, name := range []string{"pointsman", "poison"} {
-		store, err := sys.Container(name)
-		if err != nil {
-			return nil, err
+		store, failed := sys.Container(name)
+		if failed != nil {
+			return nil, failed
 		}
-		if err := store.Ensure(context.Background()); err != nil {
+		if err = store.Ensure(context.Background()); err != nil {
 			return nil, err
 		}
 		containers = append(containers, store)
@@ -175,8 +175,8 @@ func (c *cloud) take(ts *testscript.TestScript, file string, thenReconcile bool)
 	ts.Check(err)
 	var batch []invocation.Message
 	for i, entry := range entries {
-		body, err := event.Encode(entry.Event)
-		ts.Check(err)
+		body, wrong := event.Encode(entry.Event)
+		ts.Check(wrong)
 		batch = append(batch, invocation.Message{Body: body, ID: entry.Event.ID(), SequenceNumber: int64(i), EnqueuedAt: entry.At})
 	}
 	c.wakes = nil
@@ -194,9 +194,9 @@ func TestExamplesAreRun(t *testing.T) {
 	}
 	var scripts strings.Builder
 	for _, name := range files {
-		text, err := os.ReadFile(name)
-		if err != nil {
-			t.Fatal(err)
+		text, unread := os.ReadFile(name)
+		if unread != nil {
+			t.Fatal(unread)
 		}
 		scripts.Write(text)
 	}

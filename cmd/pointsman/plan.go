@@ -27,7 +27,7 @@ The exit code is 0 if there is nothing to change and 2 if there is.`,
   pointsman plan -f hub.yaml --output json`,
 		Args: arguments(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := choice("output", output, "text", "json"); err != nil {
+			if err := outputIs(output, "text", "json"); err != nil {
 				return err
 			}
 			ctx, cancel := r.bounded(cmd)

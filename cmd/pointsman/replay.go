@@ -59,7 +59,7 @@ With --live the events are sent to a Service Bus queue instead, at the speed at 
 }
 
 func (o *replaying) run(cmd *cobra.Command, paths []string) error {
-	if err := choice("output", o.output, "table", "json"); err != nil {
+	if err := outputIs(o.output, "table", "json"); err != nil {
 		return err
 	}
 	if o.write < 0 {
@@ -76,14 +76,13 @@ func (o *replaying) run(cmd *cobra.Command, paths []string) error {
 		return fmt.Errorf("%w: give the domain file with --config", errInput)
 	}
 	var out bytes.Buffer
-	if err := o.print(&out, entries); err != nil {
+	if err = o.print(&out, entries); err != nil {
 		return err
 	}
 	if o.expect != "" {
 		return compare(cmd.OutOrStdout(), o.expect, out.Bytes())
 	}
-	_, err = out.WriteTo(cmd.OutOrStdout())
-	return err
+	return say(cmd.OutOrStdout(), "%s", out.String())
 }
 
 func readJournals(cmd *cobra.Command, paths []string) ([]journal.Entry, error) {
@@ -201,7 +200,7 @@ func compare(w io.Writer, path string, got []byte) error {
 	if bytes.Equal(want, got) {
 		return nil
 	}
-	if _, err := w.Write(diff.Diff(path, want, "replay", got)); err != nil {
+	if _, err = w.Write(diff.Diff(path, want, "replay", got)); err != nil {
 		return fmt.Errorf("print: %w", err)
 	}
 	return errDiffers

@@ -24,12 +24,12 @@ The table is for people, json and prometheus for programs.`,
 		Example: `  pointsman status --domain hub`,
 		Args:    arguments(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := choice("output", output, "table", "json", "prometheus"); err != nil {
+			if err := outputIs(output, "table", "json", "prometheus"); err != nil {
 				return err
 			}
 			ctx, cancel := conn.bounded(cmd)
 			defer cancel()
-			store, _, err := conn.documents()
+			store, err := conn.documents()
 			if err != nil {
 				return err
 			}

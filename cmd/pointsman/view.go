@@ -50,7 +50,7 @@ type view struct {
 // views reads all that is asked for, table first, as Reconcile does.
 func (r *reader) views(ctx context.Context) ([]view, error) {
 	var err error
-	if r.store, _, err = r.documents(); err != nil {
+	if r.store, err = r.documents(); err != nil {
 		return nil, err
 	}
 	if r.routes, err = r.tables(); err != nil {
@@ -66,9 +66,9 @@ func (r *reader) views(ctx context.Context) ([]view, error) {
 			if r.target != "" && r.target != t.Name {
 				continue
 			}
-			v, err := r.view(ctx, d, t)
-			if err != nil {
-				return nil, err
+			v, failed := r.view(ctx, d, t)
+			if failed != nil {
+				return nil, failed
 			}
 			out = append(out, v)
 		}

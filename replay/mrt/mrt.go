@@ -87,9 +87,9 @@ func Decompress(r io.Reader) (io.Reader, error) {
 	}
 	switch {
 	case bytes.HasPrefix(head, []byte{0x1f, 0x8b}):
-		z, err := gzip.NewReader(b)
-		if err != nil {
-			return nil, fmt.Errorf("mrt: gzip: %w", err)
+		z, broken := gzip.NewReader(b)
+		if broken != nil {
+			return nil, fmt.Errorf("mrt: gzip: %w", broken)
 		}
 		return z, nil
 	case bytes.HasPrefix(head, []byte("BZh")):
@@ -164,7 +164,10 @@ func (d *decoder) next() ([]Change, error) {
 	case bgp4mp:
 		changes = session(c, subtype, at)
 	}
-	return changes, errors.Join(err, c.err)
+	if err == nil {
+		err = c.err
+	}
+	return changes, err
 }
 
 // noEOF keeps a file that is cut off from looking like one that ended.
@@ -221,10 +224,10 @@ func (d *decoder) rib(c *cursor, size int, paths bool, at time.Time) ([]Change, 
 			c.take(4)
 		}
 		a := attributes(c.sub(int(c.uint16())), false)
-		if c.err != nil {
-			break
-		}
-		if a.err != nil {
+		switch {
+		case c.err != nil:
+			return nil, c.err
+		case a.err != nil:
 			return nil, a.err
 		}
 		if index >= len(d.peers) {

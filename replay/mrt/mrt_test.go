@@ -232,7 +232,7 @@ func TestDecompress(t *testing.T) {
 			t.Fatal(err)
 		}
 		var got bytes.Buffer
-		if _, err := got.ReadFrom(r); err != nil || !strings.HasPrefix("text", got.String()) || got.Len() == 0 {
+		if _, err = got.ReadFrom(r); err != nil || !strings.HasPrefix("text", got.String()) || got.Len() == 0 {
 			t.Errorf("%s: %q, %v", name, got.String(), err)
 		}
 	}

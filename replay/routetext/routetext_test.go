@@ -58,7 +58,7 @@ func TestMonitor(t *testing.T) {
 		"a protocol":    {routetext.Filter{Protocols: []string{"static"}}, []string{"37.264795 + 10.64.0.0/24 50 static"}},
 		"another table": {routetext.Filter{Table: "100"}, []string{"37.279490 + 10.66.0.1/32 0 boot"}},
 	} {
-		if got, err := monitor(string(text), tt.filter); err != nil || !cmp.Equal(tt.want, got) {
+		if got, err = monitor(string(text), tt.filter); err != nil || !cmp.Equal(tt.want, got) {
 			t.Errorf("%s: %q, %v", name, got, err)
 		}
 	}
@@ -103,7 +103,7 @@ func TestFRR(t *testing.T) {
 		t.Error(diff)
 	}
 	for text, want := range map[string]string{"[]": "show ip route json", `{"default": []}`: "print one VRF"} {
-		if _, err := routetext.FRR([]byte(text), routetext.Filter{}); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err = routetext.FRR([]byte(text), routetext.Filter{}); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v", text, err)
 		}
 	}

@@ -72,7 +72,7 @@ func merge(tb rapid.TB, doc *state.NVA, events []journal.Entry) {
 		if err != nil {
 			tb.Fatal(err)
 		}
-		if _, err := doc.Merge(decoded, entry.At); err != nil {
+		if _, err = doc.Merge(decoded, entry.At); err != nil {
 			tb.Fatal(err)
 		}
 	}
