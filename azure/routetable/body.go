@@ -36,6 +36,7 @@ func decode(id string, model armnetwork.RouteTable, headerETag string, raw []byt
 		ID:     id,
 		ETag:   cmp.Or(value(model.Etag), headerETag),
 		Routes: make([]plan.Route, 0, len(model.Properties.Routes)),
+		Failed: value(model.Properties.ProvisioningState) == armnetwork.ProvisioningStateFailed,
 		Origin: &origin{model: model, lost: lost},
 	}
 	for _, r := range model.Properties.Routes {

@@ -1,7 +1,7 @@
 // Command pointsman-agent runs on an NVA. It watches routes and publishes their changes.
 //
-// Exit codes: 0 after an orderly stop, 1 after a failure, 2 when the command line or the configuration is wrong (systemd need not try
-// again).
+// Exit codes: 0 after an orderly stop, 1 after a failure, 78 (EX_CONFIG of sysexits.h) when the command line or the configuration is
+// wrong: systemd need not try again. Not 2, with which the Go runtime ends after a panic or the watchdog's signal.
 package main
 
 import (
@@ -23,7 +23,7 @@ import (
 const (
 	exitOK     = 0
 	exitFailed = 1
-	exitUsage  = 2
+	exitUsage  = 78
 )
 
 // The agent is a guest on a machine that has other work: its memory matters more than the little time it computes. memoryLimit is
@@ -76,7 +76,7 @@ func parseFlags(args []string, stderr io.Writer) (options, error) {
 	f := flag.NewFlagSet("pointsman-agent", flag.ContinueOnError)
 	f.SetOutput(stderr)
 	f.StringVar(&o.config, "config", "/etc/pointsman/agent.yaml", "the configuration `file`")
-	f.BoolVar(&o.checkConfig, "check-config", false, "check the configuration, print every problem and exit: 0 or 2")
+	f.BoolVar(&o.checkConfig, "check-config", false, "check the configuration, print every problem and exit: 0 or 78")
 	f.BoolVar(&o.once, "once", false, "with --print: exit after the first snapshot; nothing is sent")
 	f.BoolVar(&o.printed, "print", false, "with --once: print the snapshot as CloudEvents, one a line")
 	f.StringVar(&o.record, "record", "", "append every published event to this `file`, one a line")
@@ -125,7 +125,7 @@ func load(file string, stderr io.Writer) (*config.Config, error) {
 		fmt.Fprintln(stderr, "pointsman-agent: read the configuration:", err)
 		return nil, errUsage
 	}
-	cfg, problems := config.Parse(file, text)
+	cfg, problems := config.Parse(file, text, absentKinds()...)
 	if len(problems) > 0 {
 		fmt.Fprintln(stderr, problems.Error())
 		return nil, errUsage

@@ -89,6 +89,7 @@ func TestBinaryIsSmall(t *testing.T) {
 
 func TestCommandLine(t *testing.T) {
 	good := write(t, "domain: d\nnva: n\nbus: {connectionStringEnv: BUS}\nsources: [{kernel: {}}]\n")
+	speaker := write(t, "domain: d\nnva: n\nbus: {connectionStringEnv: BUS}\nsources:\n  - bgp: {}\n")
 	bad := write(t, "domain: D\nnva: n\nbus: {}\nsources: []\nbeta: {}\n")
 	for name, test := range map[string]struct {
 		args   []string
@@ -98,14 +99,15 @@ func TestCommandLine(t *testing.T) {
 	}{
 		"version":           {args: []string{"--version"}, stdout: "pointsman-agent "},
 		"good config":       {args: []string{"--check-config", "--config", good}, stdout: "ok\n"},
-		"bad config":        {args: []string{"--check-config", "--config", bad}, code: 2, stderr: []string{bad + ":1:9: domain: ", bad + ":3:6: bus: ", bad + ":4:10: sources: ", bad + ":5:1: beta: unknown field (did you mean beat?)"}},
-		"no config":         {args: []string{"--check-config", "--config", "/nonexistent"}, code: 2, stderr: []string{"/nonexistent"}},
-		"unknown flag":      {args: []string{"--frobnicate"}, code: 2, stderr: []string{"frobnicate"}},
-		"argument":          {args: []string{"start"}, code: 2, stderr: []string{`"start"`}},
-		"once alone":        {args: []string{"--once"}, code: 2, stderr: []string{"--once and --print go together"}},
+		"bad config":        {args: []string{"--check-config", "--config", bad}, code: 78, stderr: []string{bad + ":1:9: domain: ", bad + ":3:6: bus: ", bad + ":4:10: sources: ", bad + ":5:1: beta: unknown field (did you mean beat?)"}},
+		"bgp":               {args: []string{"--check-config", "--config", speaker}, code: 78, stderr: []string{speaker + ":5:10: sources[0].bgp: this build has no BGP: install pointsman-agent-bgp"}},
+		"no config":         {args: []string{"--check-config", "--config", "/nonexistent"}, code: 78, stderr: []string{"/nonexistent"}},
+		"unknown flag":      {args: []string{"--frobnicate"}, code: 78, stderr: []string{"frobnicate"}},
+		"argument":          {args: []string{"start"}, code: 78, stderr: []string{`"start"`}},
+		"once alone":        {args: []string{"--once"}, code: 78, stderr: []string{"--once and --print go together"}},
 		"no secret":         {args: []string{"--config", good}, code: 1, stderr: []string{"BUS is empty"}},
 		"help is no error":  {args: []string{"--help"}, stderr: []string{"-check-config"}},
-		"it must not start": {args: []string{"--config", bad}, code: 2, stderr: []string{"domain"}},
+		"it must not start": {args: []string{"--config", bad}, code: 78, stderr: []string{"domain"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			stdout, stderr, code := execute(t, test.args...)

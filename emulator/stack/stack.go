@@ -47,6 +47,7 @@ func queues() []servicebus.QueueConfig {
 	q := servicebus.QueueConfig{LockDuration: time.Minute, DuplicateWindow: 10 * time.Minute, DefaultTTL: 24 * time.Hour}
 	events, reconcile := q, q
 	events.Name, events.MaxDeliveryCount = "route-events", 100
+	events.DeadLetterOnExpiration = true // an event that waited too long is a sign of trouble, not rubbish
 	reconcile.Name, reconcile.MaxDeliveryCount = "reconcile", 20
 	return []servicebus.QueueConfig{events, reconcile}
 }

@@ -185,13 +185,13 @@ func (i *Ingest) merge(ctx context.Context, g *group) (doc *state.NVA, etag stri
 		if err != nil {
 			return nil, "", nil, err
 		}
-		var changed bool
-		changed, parked = i.mergeAll(doc, g)
-		if !changed {
+		silent, changed := doc.Silent(), false
+		if changed, parked = i.mergeAll(doc, g); !changed {
 			return doc, etag, parked, nil
 		}
 		etag, err = i.Store.SaveNVA(ctx, doc, etag)
 		if err == nil {
+			i.tell(ctx, doc, silent)
 			return doc, etag, parked, nil
 		}
 		if !fault.Is(err, fault.Conflict) {
@@ -199,6 +199,17 @@ func (i *Ingest) merge(ctx context.Context, g *group) (doc *state.NVA, etag stri
 		}
 	}
 	return nil, "", nil, fmt.Errorf("document of nva %s/%s changes faster than it can be merged: %w", g.domain, g.nva, err)
+}
+
+// tell logs that an NVA has fallen silent, or is heard again: alerts go by these lines.
+func (i *Ingest) tell(ctx context.Context, doc *state.NVA, was bool) {
+	about := []any{slog.String("domain", doc.Domain), slog.String("nva", doc.Name), slog.Time("since", doc.Since)}
+	switch {
+	case doc.Silent() && !was:
+		i.Log.WarnContext(ctx, "nva is silent", about...)
+	case was && !doc.Silent():
+		i.Log.InfoContext(ctx, "nva is heard again", about...)
+	}
 }
 
 func (i *Ingest) mergeAll(doc *state.NVA, g *group) (changed bool, parked []Parked) {

@@ -474,3 +474,19 @@ func TestLotKeepsOneDocumentPerMessage(t *testing.T) {
 		t.Errorf("shelf: %v", s)
 	}
 }
+
+// The operator's alert goes by these lines: one when an NVA falls silent, one when it is heard again, none in between.
+func TestSilenceIsLoggedOnce(t *testing.T) {
+	w := newWorld(t)
+	fires := func(e *event.Event) { e.Kind, e.Announce, e.Chunk = event.Expired, nil, event.Chunk{} }
+	lives := func(e *event.Event) { e.Kind, e.Announce, e.Chunk, e.Beat = event.Alive, nil, event.Chunk{}, 9 }
+	w.mustHandle(says(t, "nva-a", 1, nil))
+	w.mustHandle(says(t, "nva-a", 2, fires))
+	w.mustHandle(says(t, "nva-a", 2, fires))
+	w.mustHandle(says(t, "nva-a", 3, lives))
+	for _, text := range []string{"nva is silent", "nva is heard again"} {
+		if n := strings.Count(w.log.String(), text); n != 1 {
+			t.Errorf("%q stands %d times in the log, want once:\n%s", text, n, w.log.String())
+		}
+	}
+}

@@ -70,7 +70,10 @@ func (x *run) record(doc *state.Target, e ended) {
 	}
 	doc.Note(e.Result)
 	doc.Writes += uint64(x.done)
-	doc.Pending, doc.FireAt = nil, time.Time{}
+	doc.Pending, doc.FireAt, doc.NotBefore = nil, time.Time{}, time.Time{}
+	if e.wait() > 0 {
+		doc.NotBefore = e.At.Add(e.wait())
+	}
 	if e.view == nil {
 		return
 	}
@@ -178,10 +181,8 @@ func changes(list []plan.Change) []historyChange {
 // followUp asks for another look where time alone will change the answer. What only a person can change is looked at again by the sweep.
 func (x *run) followUp(ctx context.Context, e ended) error {
 	switch e.Outcome {
-	case state.Busy:
-		return x.again(ctx, x.wake, "busy", orElse(e.retry, busyWait), x.wake.Attempt)
-	case state.Throttled:
-		return x.again(ctx, x.wake, "throttled", orElse(e.retry, throttledWait), x.wake.Attempt)
+	case state.Busy, state.Throttled:
+		return x.again(ctx, x.wake, throttledCause, e.At.Add(e.wait()).Sub(x.Now()), 0)
 	case state.Failed:
 		return x.again(ctx, x.wake, "retry", backOff(x.wake.Attempt), x.wake.Attempt+1)
 	case state.Waiting:
@@ -193,6 +194,18 @@ func (x *run) followUp(ctx context.Context, e ended) error {
 	case state.Denied:
 	}
 	return nil
+}
+
+// wait is how long the service asked not to be called for this target; zero where it did not.
+func (e ended) wait() time.Duration {
+	switch e.Outcome {
+	case state.Busy:
+		return orElse(e.retry, busyWait)
+	case state.Throttled:
+		return orElse(e.retry, throttledWait)
+	case state.Written, state.Unchanged, state.Waiting, state.Denied, state.Refused, state.Failed:
+	}
+	return 0
 }
 
 func orElse(d, otherwise time.Duration) time.Duration {

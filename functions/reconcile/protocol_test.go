@@ -83,8 +83,8 @@ func TestRunUnderFault(t *testing.T) {
 			name: "somebody else writes between read and write", outcome: state.Written, gets: 2, puts: 1, lines: 1,
 			meddle: func(w *world) func(string) { return w.thirdParty("put") },
 		},
-		{name: "another operation holds the table", fate: nth("put", 1, 1, throttled(busy, 11*time.Second)), outcome: state.Busy, code: busy, gets: 1, follow: []string{"busy in 11s"}},
-		{name: "another operation holds it and nobody says how long", fate: nth("put", 1, 1, throttled(busy, 0)), outcome: state.Busy, code: busy, gets: 1, follow: []string{"busy in 5s"}},
+		{name: "another operation holds the table", fate: nth("put", 1, 1, throttled(busy, 11*time.Second)), outcome: state.Busy, code: busy, gets: 1, follow: []string{"throttled in 11s"}},
+		{name: "another operation holds it and nobody says how long", fate: nth("put", 1, 1, throttled(busy, 0)), outcome: state.Busy, code: busy, gets: 1, follow: []string{"throttled in 5s"}},
 		{name: "the quota of writes is used up", fate: nth("put", 1, 1, throttled("TooMany", 17*time.Second)), outcome: state.Throttled, code: "TooMany", gets: 1, follow: []string{"throttled in 17s"}},
 		{name: "the quota of reads is used up", fate: nth("get", 1, 1, throttled("TooMany", 0)), outcome: state.Throttled, code: "TooMany", gets: 0, follow: []string{"throttled in 30s"}},
 		{name: "no right to write", fate: nth("put", 1, 1, refused(fault.Denied, "AuthorizationFailed")), outcome: state.Denied, code: "AuthorizationFailed", gets: 1, needsSweep: true},
@@ -849,4 +849,42 @@ func TestHistoryLine(t *testing.T) {
 	if diff := cmp.Diff(want, lines[0]); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
 	}
+}
+
+// A write that was accepted and failed leaves its content in the table: it looks as desired, and may not be in force.
+func TestAFailedTableIsWrittenAgain(t *testing.T) {
+	w := settledWorld(t)
+	w.tables[tableID].failed = true
+	w.wake("sweep/1")
+	w.rest()
+	if w.puts != 1 || w.tables[tableID].failed {
+		t.Errorf("%d PUTs, table failed: %t; want it written once", w.puts, w.tables[tableID].failed)
+	}
+	w.forget()
+	w.wake("sweep/2")
+	w.rest()
+	if w.puts != 0 {
+		t.Errorf("%d PUTs of a table that is in force", w.puts)
+	}
+}
+
+// While the service asks to wait, other wakes do not call it; the one that was sent for the end of the wait does, even if its
+// clock is a little behind.
+func TestNobodyCallsWhileTheServiceAsksToWait(t *testing.T) {
+	w := settledWorld(t)
+	w.said("nva-a", event.Expired, nil)
+	w.fate = nth("put", 1, 1, throttled("TooMany", 17*time.Second))
+	w.deliver(w.next())
+	w.fate = func(string) fate { return fate{} }
+	w.forget()
+	w.wake("nva-b/9")
+	w.deliver(w.next())
+	if w.gets != 0 || w.puts != 0 {
+		t.Errorf("%d GETs and %d PUTs while the service asked to wait", w.gets, w.puts)
+	}
+	w.rest()
+	if w.puts != 1 {
+		t.Errorf("%d PUTs after the wait, want 1", w.puts)
+	}
+	w.atRest(w.unmanaged())
 }

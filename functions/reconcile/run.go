@@ -71,6 +71,9 @@ func (x *run) tryClaim(ctx context.Context) (free bool, _ error) {
 	if err != nil || x.answered(doc) {
 		return false, err
 	}
+	if x.early(doc) {
+		return false, x.again(ctx, x.wake, throttledCause, doc.NotBefore.Sub(x.Now()), 0)
+	}
 	holder, held := x.holder(doc)
 	switch {
 	case held:
@@ -86,6 +89,14 @@ func (x *run) tryClaim(ctx context.Context) (free bool, _ error) {
 	}
 	x.doc, x.etag, x.wakes = doc, etag, doc.Wakes
 	return true, nil
+}
+
+// throttledCause marks the wake that follows when the service asked to wait.
+const throttledCause = "throttled"
+
+// early reports whether the service asked not to be called yet. The wake that was sent for that instant is never early: clocks differ.
+func (x *run) early(doc *state.Target) bool {
+	return x.Now().Before(doc.NotBefore) && !strings.HasPrefix(x.wake.Cause, throttledCause+"/")
 }
 
 // holder returns the intent that keeps this run away. An intent that an earlier delivery of this very message left does not: the host gives a
@@ -200,9 +211,10 @@ func (x *run) failed(ctx context.Context, v view, err error) (e ended, settled b
 // confirm makes sure that "nothing to write" was true when it was decided: the ETag has not moved since. If another run left an
 // intent it may still write what it decided on older documents; writing the same content moves the ETag and makes that fail.
 // Whether Azure moves the ETag then is not documented, so it is looked at: if it did not, the other run's own second read
-// of the documents is what repairs a late write.
+// of the documents is what repairs a late write. A table whose last write failed is written again too: what it shows may not
+// be in force.
 func (x *run) confirm(ctx context.Context, table plan.Table) error {
-	fence := x.doc.Others(x.id)
+	fence := x.doc.Others(x.id) || table.Failed
 	if fence {
 		if err := x.write(ctx, table, plan.Edit{}); err != nil {
 			return err

@@ -97,6 +97,7 @@ type value struct {
 // table is a route table. behind holds the revisions of the NVAs' documents that its content rests on.
 type table struct {
 	etag   int
+	failed bool // the last write was accepted and then failed
 	routes []plan.Route
 	behind map[string]uint64
 }
@@ -229,7 +230,7 @@ func (a *actor) Get(_ context.Context, id string) (got plan.Table, err error) {
 		if !ok {
 			return fault.New(fault.NotFound, "no table %s", id)
 		}
-		got = plan.Table{ID: id, ETag: fmt.Sprint(t.etag), Routes: slices.Clone(t.routes)}
+		got = plan.Table{ID: id, ETag: fmt.Sprint(t.etag), Routes: slices.Clone(t.routes), Failed: t.failed}
 		return nil
 	})
 	return got, err
@@ -247,6 +248,7 @@ func (a *actor) Put(_ context.Context, read plan.Table, edit plan.Edit) error {
 			return fault.New(fault.Conflict, "the ETag of the table does not match")
 		}
 		a.puts++
+		t.failed = false
 		if !edit.Empty() || a.sameMove {
 			t.etag++
 		}

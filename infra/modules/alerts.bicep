@@ -111,6 +111,12 @@ var logAlerts = [
     query: '${lines} | where msg == "event parked" | project TimeGenerated, about = tostring(line.id), reason = tostring(line.reason)'
   }
   {
+    name: 'nva-silent'
+    severity: 2
+    description: 'An NVA is not heard any more: it is dead, or its agent or its way to the bus is.'
+    query: '${lines} | where msg == "nva is silent" | project TimeGenerated, about = strcat(line.domain, "/", line.nva), reason = tostring(line.since)'
+  }
+  {
     name: 'reconcile'
     severity: 1
     description: 'A target could not be brought to what it should be: denied, refused or failed.'

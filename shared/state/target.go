@@ -106,21 +106,23 @@ type Pending struct {
 
 // Target is what is known of one target.
 type Target struct {
-	Schema   int               `json:"schema"`
-	Domain   string            `json:"domain"`
-	Name     string            `json:"target"`
-	Table    string            `json:"routeTable"`        // the table that the rest is about
-	Owned    []string          `json:"owned,omitempty"`   // names of the routes that Pointsman wrote or was about to write, lower case, sorted
-	Intents  []Intent          `json:"intents,omitempty"` // oldest first
-	Wakes    uint64            `json:"wakes"`             // wakes folded into the run in flight
-	FireAt   time.Time         `json:"fireAt,omitzero"`   // when a waiting change is written
-	Pending  *Pending          `json:"pending,omitempty"`
-	Applied  map[string]uint64 `json:"applied,omitempty"` // revision of each NVA's document behind the table (invariant I2)
-	Result   Result            `json:"result,omitzero"`
-	Writes   uint64            `json:"writes"`             // PUTs that were applied
-	Counts   map[string]uint64 `json:"outcomes,omitempty"` // reconciles by outcome
-	Trouble  time.Time         `json:"troubleSince,omitzero"`
-	LastGood time.Time         `json:"lastGood,omitzero"` // when the table was last known to be as desired
+	Schema  int      `json:"schema"`
+	Domain  string   `json:"domain"`
+	Name    string   `json:"target"`
+	Table   string   `json:"routeTable"`        // the table that the rest is about
+	Owned   []string `json:"owned,omitempty"`   // names of the routes that Pointsman wrote or was about to write, lower case, sorted
+	Intents []Intent `json:"intents,omitempty"` // oldest first
+	Wakes   uint64   `json:"wakes"`             // wakes folded into the run in flight
+	// NotBefore is when the service wants to be asked again; only the follow-up that was sent for it may come a little earlier.
+	NotBefore time.Time         `json:"notBefore,omitzero"`
+	FireAt    time.Time         `json:"fireAt,omitzero"` // when a waiting change is written
+	Pending   *Pending          `json:"pending,omitempty"`
+	Applied   map[string]uint64 `json:"applied,omitempty"` // revision of each NVA's document behind the table (invariant I2)
+	Result    Result            `json:"result,omitzero"`
+	Writes    uint64            `json:"writes"`             // PUTs that were applied
+	Counts    map[string]uint64 `json:"outcomes,omitempty"` // reconciles by outcome
+	Trouble   time.Time         `json:"troubleSince,omitzero"`
+	LastGood  time.Time         `json:"lastGood,omitzero"` // when the table was last known to be as desired
 }
 
 // NewTarget returns the document of a target that was never reconciled.
