@@ -92,13 +92,21 @@ func agentConfig(cfg *config.Config, number uint64, log *slog.Logger) run.Config
 		Filter: rib.Filter{Include: cfg.Include, Exclude: cfg.Exclude}, Farewell: farewell(cfg.OnStop), StopTimeout: cfg.StopTimeout,
 		Systemd: systemd(), Logger: log,
 	}
-	for _, k := range cfg.Sources {
-		m := new(kernel.Metrics)
-		w := kernel.New(kernelConfig(k), log, m)
-		a.Sources = append(a.Sources, w)
-		a.Collectors = append(a.Collectors, netlinkMetrics(len(a.Sources)-1, w.String(), m)...)
+	for _, s := range cfg.Sources {
+		if s.BGP != nil {
+			addBGP(&a, s.BGP, log)
+			continue
+		}
+		addKernel(&a, *s.Kernel, log)
 	}
 	return a
+}
+
+func addKernel(a *run.Config, k config.Kernel, log *slog.Logger) {
+	m := new(kernel.Metrics)
+	w := kernel.New(kernelConfig(k), log, m)
+	a.Sources = append(a.Sources, w)
+	a.Collectors = append(a.Collectors, netlinkMetrics(len(a.Sources)-1, w.String(), m)...)
 }
 
 func kernelConfig(k config.Kernel) kernel.Config {

@@ -190,8 +190,16 @@ func (e *ear) change(f func(s *shadow, now time.Time)) {
 func (e *ear) Established(peer int, families []Family, restart time.Duration) {
 	e.metrics.Established.Add(1)
 	e.metrics.Sessions.Add(1)
-	e.log.LogAttrs(context.Background(), slog.LevelInfo, "BGP session established", slog.String("peer", e.cfg.Peers[peer].Name), slog.Any("families", families))
+	e.log.LogAttrs(context.Background(), slog.LevelInfo, "BGP session established", slog.String("peer", e.cfg.Peers[peer].Name), slog.String("families", names(families)))
 	e.change(func(s *shadow, now time.Time) { s.established(peer, now, families, restart) })
+}
+
+func names(families []Family) string {
+	var out []string
+	for _, f := range families {
+		out = append(out, f.String())
+	}
+	return strings.Join(out, ",")
 }
 
 func (e *ear) Update(peer int, paths []Path) {
