@@ -18,6 +18,10 @@ Properties, at rest:
   no false alarm   an agent that lives is not taken for silent
   found dead       an agent that is dead is taken for silent, if a switch was armed when it first spoke in its epoch
 
+Asked for by -D:
+  STRICT      found dead in any case, if anybody ever heard of it
+  ARM_FIRST   the agent says nothing before its first switch is armed
+
 Broken on purpose, by -D: see the table in models_test.go.
 */
 

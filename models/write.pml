@@ -14,8 +14,17 @@ applied, or not applied.
 
 Properties:
   no lost edit     a PUT never undoes what the editor did
-  no stale write   a PUT never brings what was decided on older documents than those that the table was known to be right for
+  no stale write   a PUT never brings what was decided on older documents than those that the table was known to be right for, unless a run
+                   lives on without its lease
   right at rest    when nothing is left to do, the table is as the newest documents say, and holds the edit
+
+Asked for by -D:
+  FENCE_STILL         a PUT of unchanged content does not move the ETag
+  STRICT              "no stale write" even while a run lives on without its lease
+  FRESH_INTENTS       a run looks for other intents again before it confirms that there is nothing to write
+  NO_LOSS             no message is lost for good
+  LATE                a PUT that its sender has given up may still arrive
+  FENCE_AFTER_ERROR   a run that does not know what became of its PUT fences
 
 Not modelled: waiting for company, throttling, failing reads, more than one document.
 
@@ -342,10 +351,12 @@ completed:	atomic {
 inline harm(w) {
 	if
 	:: killed[w] = 1                             /* it dies */
+#ifndef NO_LOSS
 	:: handling[w] < LOST ->                     /* it dies, and its message is lost */
 		excused = excused || handling[w] == NEWS - 1;
 		handling[w] = NONE;
 		killed[w] = 1
+#endif
 	:: handling[w] != NONE ->                    /* its message is delivered again, it lives on */
 		QUEUE(handling[w]);
 		again = again | BIT(handling[w]);

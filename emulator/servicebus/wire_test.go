@@ -9,15 +9,15 @@ import (
 	"github.com/pointsman/pointsman/emulator/servicebus/internal/amqp"
 )
 
-// wire speaks frames, for what no client can be made to send.
+// wire speaks frames on channel 0, for what no client can be made to send.
 type wire struct {
 	net.Conn
 	t *testing.T
 }
 
-func (w wire) send(channel uint16, p amqp.Performative, payload []byte) {
+func (w wire) send(p amqp.Performative, payload []byte) {
 	w.t.Helper()
-	if _, err := w.Write(amqp.AppendFrame(nil, channel, p, payload)); err != nil {
+	if _, err := w.Write(amqp.AppendFrame(nil, 0, p, payload)); err != nil {
 		w.t.Fatal(err)
 	}
 }
@@ -57,15 +57,15 @@ func dialWire(t *testing.T, s *servicebus.Server) wire {
 	if _, err := amqp.ReadProtocolHeader(w); err != nil {
 		t.Fatal(err)
 	}
-	w.send(0, &amqp.Open{ContainerID: "wire", Hostname: "h", MaxFrameSize: amqp.MaxFrameSize, ChannelMax: 10}, nil)
+	w.send(&amqp.Open{ContainerID: "wire", Hostname: "h", MaxFrameSize: amqp.MaxFrameSize, ChannelMax: 10}, nil)
 	expect[*amqp.Open](w)
-	w.send(0, &amqp.Begin{IncomingWindow: 100, OutgoingWindow: 100, HandleMax: 10}, nil)
+	w.send(&amqp.Begin{IncomingWindow: 100, OutgoingWindow: 100, HandleMax: 10}, nil)
 	expect[*amqp.Begin](w)
-	w.send(0, &amqp.Attach{Name: "put", Handle: 0, Role: amqp.RoleSender, Source: amqp.NewSource("me"), Target: amqp.NewTarget("$cbs"), InitialDeliveryCount: new(uint32)}, nil)
+	w.send(&amqp.Attach{Name: "put", Handle: 0, Role: amqp.RoleSender, Source: amqp.NewSource("me"), Target: amqp.NewTarget("$cbs"), InitialDeliveryCount: new(uint32)}, nil)
 	expect[*amqp.Attach](w)
 	var token amqp.Message
 	token.SetApplication(amqp.Map{}.Set("operation", "put-token").Set("type", "jwt").Set("name", "amqp://h/q"))
-	w.send(0, &amqp.Transfer{Handle: 0, DeliveryID: new(uint32), DeliveryTag: []byte{1}, MessageFormat: new(uint32), Settled: true}, token.Append(nil))
+	w.send(&amqp.Transfer{Handle: 0, DeliveryID: new(uint32), DeliveryTag: []byte{1}, MessageFormat: new(uint32), Settled: true}, token.Append(nil))
 	return w
 }
 
@@ -79,8 +79,8 @@ func TestAcceptGivenUpIsAnsweredByAttach(t *testing.T) {
 		defer func() { _ = s.Close() }()
 		w := dialWire(t, s)
 		anySession := amqp.NewSource("q").WithFilter(amqp.Map{}.Set(amqp.Symbol("com.microsoft:session-filter"), nil))
-		w.send(0, &amqp.Attach{Name: "accept", Handle: 1, Role: amqp.RoleReceiver, Source: anySession, Target: amqp.NewTarget("me")}, nil)
-		w.send(0, &amqp.Detach{Handle: 1, Closed: true}, nil)
+		w.send(&amqp.Attach{Name: "accept", Handle: 1, Role: amqp.RoleReceiver, Source: anySession, Target: amqp.NewTarget("me")}, nil)
+		w.send(&amqp.Detach{Handle: 1, Closed: true}, nil)
 		if a := expect[*amqp.Attach](w); a.Name != "accept" || a.Source != nil {
 			t.Errorf("%+v", a)
 		}
