@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -59,6 +60,9 @@ func (o *emulation) run(cmd *cobra.Command, _ []string) (err error) {
 			return fmt.Errorf("temporary directory: %w", err)
 		}
 		defer func() { _ = os.RemoveAll(o.dir) }()
+	}
+	if o.dir, err = filepath.Abs(o.dir); err != nil { // what is printed is used elsewhere, and the handler runs in its own directory
+		return fmt.Errorf("--dir: %w", err)
 	}
 	tables, err := readTables(o.tables)
 	if err != nil {

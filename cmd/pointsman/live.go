@@ -180,10 +180,22 @@ func interrupted(ctx context.Context) error {
 	return nil
 }
 
+// fresh returns the event as if it were said now: how long the agent took to say it stays.
+func fresh(entry journal.Entry, now time.Time) event.Event {
+	e := entry.Event
+	shift := now.Sub(entry.At)
+	for _, t := range []*time.Time{&e.Time, &e.Observed} {
+		if !t.IsZero() {
+			*t = t.Add(shift)
+		}
+	}
+	return e
+}
+
 func publish(ctx context.Context, bus *servicebus.Sender, entries []journal.Entry) error {
 	msgs := make([]message.Message, len(entries))
 	for i, entry := range entries {
-		body, err := event.Encode(entry.Event)
+		body, err := event.Encode(fresh(entry, time.Now()))
 		if err != nil {
 			return fmt.Errorf("%w: %w", errInput, err)
 		}

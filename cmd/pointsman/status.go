@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"strings"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/pointsman/pointsman/functions/ingest"
 	"github.com/pointsman/pointsman/functions/status"
+	"github.com/pointsman/pointsman/shared/fault"
 )
 
 func statusCommand() *cobra.Command {
@@ -37,7 +39,7 @@ The table is for people, json and prometheus for programs.`,
 			if err != nil {
 				return err
 			}
-			s := status.Status{Store: store, Lot: ingest.ShelfLot{Shelf: shelf}, Now: time.Now}
+			s := status.Status{Store: store, Lot: lot{ingest.ShelfLot{Shelf: shelf}}, Now: time.Now}
 			report, err := s.Report(ctx, domain)
 			if err != nil {
 				return stateTrouble(ctx, err)
@@ -53,6 +55,21 @@ The table is for people, json and prometheus for programs.`,
 	c.Flags().StringVar(&poison, "poison-container", "poison", "container of the parked messages")
 	c.Flags().StringVar(&output, "output", "table", "table, json or prometheus")
 	return c
+}
+
+// lot counts parked messages. The container is made when the first one is parked.
+type lot struct{ ingest.ShelfLot }
+
+// Parked implements status.Lot.
+func (l lot) Parked(ctx context.Context) (int, error) {
+	n, err := l.ShelfLot.Parked(ctx)
+	if fault.Code(err) == "ContainerNotFound" { // Blob service error codes
+		return 0, nil
+	}
+	if err != nil {
+		return 0, fmt.Errorf("container of parked messages: %w", err)
+	}
+	return n, nil
 }
 
 func printStatus(w io.Writer, output string, r status.Report) error {
