@@ -27,6 +27,7 @@ type table struct {
 	etag   string
 	asker  asker
 
+	failed    bool              // the last operation failed after it had changed the content: what the table shows may not be in force
 	operation *operation        // in flight
 	down      time.Time         // the table's service answers nothing before
 	behind    map[string]uint64 // revisions of the documents behind what the table says (invariant I2)
@@ -62,7 +63,7 @@ type content struct {
 
 // read is the table as reconcile sees it.
 func (t *table) read() plan.Table {
-	out := plan.Table{ID: t.id, ETag: t.etag, Routes: make([]plan.Route, len(t.routes)), Origin: content{t.routes, t.tags}}
+	out := plan.Table{ID: t.id, ETag: t.etag, Failed: t.failed, Routes: make([]plan.Route, len(t.routes)), Origin: content{t.routes, t.tags}}
 	for i, r := range t.routes {
 		out.Routes[i] = r.Route
 	}
@@ -72,7 +73,7 @@ func (t *table) read() plan.Table {
 // put is one conditional PUT and the polling of its operation.
 func (t *table) put(c *call, read plan.Table, edit plan.Edit) error {
 	w := t.w
-	c.looked = false
+	c.round = round{decided: true}
 	f := c.ask(toARM, "write table", t.name)
 	if err := t.refuses(c, f, read); err != nil {
 		return err
@@ -113,6 +114,9 @@ func (t *table) finish(op *operation) {
 	t.operation = nil
 	if op.do != nil && op.fate != superseded {
 		op.do()
+	}
+	if op.fate != failsUndone {
+		t.failed = op.fate == failsDone
 	}
 }
 
@@ -217,7 +221,10 @@ func (t *table) checkAge(revisions map[string]uint64) {
 }
 
 // confirmed notes that a call found nothing to write.
-func (t *table) confirmed(c *call) { t.stands(c.revisions) }
+func (t *table) confirmed(c *call) {
+	t.w.tell(c.who(), "finds nothing to write")
+	t.stands(c.revisions)
+}
 
 // stands notes which revisions the table stands for now.
 func (t *table) stands(revisions map[string]uint64) {
@@ -287,7 +294,7 @@ func (t *table) edit(what string, change func([]udr) []udr) {
 		}
 	}
 	t.w.tell("third party", "%s: %s", t.name, what)
-	t.routes = change(slices.Clone(t.routes))
+	t.routes, t.failed = change(slices.Clone(t.routes)), false
 	t.etag = t.w.newETag()
 	t.foreign++
 }

@@ -274,6 +274,9 @@ func (w *World) checkTable(t *table, docs map[string]*state.NVA) {
 	if len(missing) > 0 && after <= setup.limit() {
 		w.violate("I3", "table %s: there is no route for %v at rest", t.name, missing)
 	}
+	if t.failed {
+		w.violate("I3", "table %s: its last operation failed, and nobody has written it again", t.name)
+	}
 	w.checkOwned(t)
 }
 

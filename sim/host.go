@@ -35,7 +35,13 @@ type call struct {
 	documents map[string][]byte
 	table     *table // that it was woken for
 	got       string // ETag of the last reading of the table
-	looked    bool   // the documents were read since, and nothing was done
+	round     round
+}
+
+// round is how far a reconcile is in one pass of the write protocol, as far as that shows in its requests.
+type round struct {
+	decided bool // it has found nothing to write, or has written: what it reads now is the second look at the documents
+	read    bool // the documents were read since the table was
 }
 
 // died unwinds a coroutine whose process is gone.

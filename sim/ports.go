@@ -44,7 +44,7 @@ func (p ports) Read(ctx context.Context, name string) (data []byte, etag string,
 			return nil, "", err
 		}
 		if nva, isNVA := strings.CutPrefix(name, "nvas/"); isNVA {
-			c.revisions[nva], c.documents[nva], c.looked = b.revision, b.data, true
+			c.revisions[nva], c.documents[nva], c.round.read = b.revision, b.data, true
 		}
 	}
 	return b.data, b.etag, nil
@@ -62,8 +62,8 @@ func (p ports) Write(ctx context.Context, name string, data []byte, ifMatch stri
 		return "", fault.New(fault.Conflict, "blob %s has ETag %q, not %q", name, b.etag, ifMatch)
 	}
 	b := blob{data: data, etag: w.newETag()}
-	if c != nil && strings.HasPrefix(name, "targets/") {
-		c.looked = false // a plan that waits, or is about to be written
+	if c != nil && c.got != "" && strings.HasPrefix(name, "targets/") {
+		c.round.decided = true // it waits, has ended, or is about to write
 	}
 	if strings.HasPrefix(name, "nvas/") {
 		b.revision = revisionIn(data)
@@ -157,10 +157,17 @@ func (p ports) Get(ctx context.Context, id string) (plan.Table, error) {
 	if err := c.answer(f, "read table", t.name); err != nil {
 		return plan.Table{}, err
 	}
-	if c.looked && c.got == t.etag {
-		t.confirmed(c) // nothing to write: the table stands for what was read
+	switch {
+	case !c.round.read: // the first reading, or that after a fence
+	case c.round.decided:
+		c.round = round{}
+	default:
+		c.round = round{decided: true}
+		if c.got == t.etag {
+			t.confirmed(c) // nothing to write: the table stands for what was read
+		}
 	}
-	c.got, c.looked = t.etag, false
+	c.got = t.etag
 	return t.read(), nil
 }
 

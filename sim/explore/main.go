@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"runtime"
+	"runtime/debug"
 	"time"
 
 	"github.com/pointsman/pointsman/sim"
@@ -19,6 +20,7 @@ func main() {
 	tell := flag.Int64("tell", -1, "tell the history of this seed, reduced to what matters, and nothing else")
 	whole := flag.Bool("whole", false, "with -tell: all of it")
 	flag.Parse()
+	debug.SetGCPercent(400) // histories leave much behind and hold little
 	if *tell >= 0 {
 		write(os.Stdout, sim.Tell(uint64(*tell), *whole))
 		return
