@@ -888,3 +888,45 @@ func TestNobodyCallsWhileTheServiceAsksToWait(t *testing.T) {
 	}
 	w.atRest(w.unmanaged())
 }
+
+// A write that was reported lost can still arrive, while the ETag that it rests on is there: a run that finds nothing to write then
+// moves the ETag.
+func TestALostWriteThatMayStillArriveIsFenced(t *testing.T) {
+	w := settledWorld(t)
+	w.sameMove = true
+	w.said("nva-a", event.Expired, nil)
+	w.fate = nth("put", 1, 1, fate{skip: true, err: errors.New("connection reset")})
+	back := false
+	w.meddle = func(op string) {
+		if op == "get" && !back && len(w.ops) > 0 && slices.Contains(w.ops, "put") {
+			back = true
+			w.said("nva-a", event.Alive, func(e *event.Event) { e.Beat = 9 })
+		}
+	}
+	etag := w.tables[tableID].etag
+	w.deliver(w.next())
+	if !back || w.tables[tableID].etag == etag {
+		t.Errorf("the ETag is still %d (news came: %t): the lost write could arrive", etag, back)
+	}
+}
+
+// A run that was taken over after its claim sees the other's intent before it believes that there is nothing to write.
+func TestAnIntentThatCameLaterIsFencedToo(t *testing.T) {
+	w := settledWorld(t)
+	w.sameMove = true
+	came := false
+	w.meddle = func(op string) {
+		if op == "get" && !came {
+			came = true
+			w.edit(func(doc *state.Target) {
+				doc.Intents = append(doc.Intents, state.Intent{Run: "another", Wake: "w", Since: w.now, Until: w.now.Add(time.Second)})
+			})
+		}
+	}
+	etag := w.tables[tableID].etag
+	w.wake("sweep/1")
+	w.deliver(w.next())
+	if !came || w.tables[tableID].etag == etag {
+		t.Errorf("the ETag is still %d (the other came: %t): the other's write would pass", etag, came)
+	}
+}

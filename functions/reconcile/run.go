@@ -34,6 +34,7 @@ type run struct {
 	total  totals // what they changed
 	full   error  // what Azure said when it refused additions: the rest of the plan is written without them
 	unsure *view  // what a write wanted whose answer was lost
+	late   string // the ETag that such a write rests on, if it may still arrive
 	moved  bool   // one of them moved the table's ETag, so older writers' writes fail
 }
 
@@ -210,11 +211,12 @@ func (x *run) failed(ctx context.Context, v view, err error) (e ended, settled b
 
 // confirm makes sure that "nothing to write" was true when it was decided: the ETag has not moved since. If another run left an
 // intent it may still write what it decided on older documents; writing the same content moves the ETag and makes that fail.
+// So may a write of this run's own that was reported lost, as long as the ETag that it rests on is there.
 // Whether Azure moves the ETag then is not documented, so it is looked at: if it did not, the other run's own second read
 // of the documents is what repairs a late write. A table whose last write failed is written again too: what it shows may not
 // be in force.
 func (x *run) confirm(ctx context.Context, table plan.Table) error {
-	fence := x.doc.Others(x.id) || table.Failed
+	fence := x.doc.Others(x.id) || table.Failed || x.late == table.ETag
 	if fence {
 		if err := x.write(ctx, table, plan.Edit{}); err != nil {
 			return err
@@ -249,7 +251,13 @@ func (x *run) write(ctx context.Context, table plan.Table, edit plan.Edit) error
 func (x *run) settle(ctx context.Context, table plan.Table) {
 	v := x.unsure
 	x.unsure = nil
-	if v == nil || table.ETag == v.table.ETag || !done(v.plan.Edit, table) {
+	if v == nil {
+		return
+	}
+	if table.ETag == v.table.ETag {
+		x.late = table.ETag
+	}
+	if table.ETag == v.table.ETag || !done(v.plan.Edit, table) {
 		return
 	}
 	x.done++
