@@ -133,7 +133,7 @@ func (s *Speaker) peer(p bgp.Peer, password string) *api.Peer {
 		Conf: &api.PeerConf{
 			NeighborAddress: p.Address.String(), PeerAsn: p.AS, LocalAsn: s.cfg.AS, AuthPassword: password, AllowOwnAsn: math.MaxUint8,
 		},
-		Timers:    &api.Timers{Config: &api.TimersConfig{HoldTime: hold, KeepaliveInterval: max(hold/3, 1), ConnectRetry: 10}},
+		Timers:    &api.Timers{Config: &api.TimersConfig{HoldTime: hold, KeepaliveInterval: max(hold/3, 1), ConnectRetry: 5}},
 		Transport: &api.Transport{PassiveMode: p.Passive, RemotePort: uint32(p.Port)},
 		// Without this capability a peer sends no End-of-RIB. A helper keeps no state of its own over a restart.
 		GracefulRestart: &api.GracefulRestart{Enabled: true, HelperOnly: true},

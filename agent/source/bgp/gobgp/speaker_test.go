@@ -27,7 +27,9 @@ func TestMain(m *testing.M) {
 		feed(spec)
 		return
 	}
-	goleak.VerifyTestMain(m)
+	// A server that stops while one of its queues holds something leaves the goroutine of that queue behind (gobgp v4.8.0,
+	// cleanInfiniteChannel does not wait): one at the end of Speak, when the process ends or the next attempt begins.
+	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("github.com/eapache/channels.(*InfiniteChannel).infiniteBuffer"))
 }
 
 func addr(s string) netip.Addr { return netip.MustParseAddr(s) }
@@ -231,11 +233,9 @@ func TestTwoPeers(t *testing.T) {
 	a.UntilView(t, "both", "10.1.0.0/16 metric 5 via 192.0.2.1", "10.2.0.0/16 metric 9 via 192.0.2.2", "10.3.0.0/16 metric 4 via 192.0.2.2")
 	two.Close()
 	a.Until(t, "fresh before stale", func() bool {
-		return slices.Equal(a.View(), []string{"10.1.0.0/16 metric 5 via 192.0.2.1", "10.2.0.0/16 metric 5 via 192.0.2.1", "10.3.0.0/16 metric 5 via 192.0.2.1"})
+		return strings.HasPrefix(a.Reason(), "peer two: ") &&
+			slices.Equal(a.View(), []string{"10.1.0.0/16 metric 5 via 192.0.2.1", "10.2.0.0/16 metric 5 via 192.0.2.1", "10.3.0.0/16 metric 5 via 192.0.2.1"})
 	})
-	if !strings.HasPrefix(a.Reason(), "peer two: ") {
-		t.Errorf("lost: %q", a.Reason())
-	}
 }
 
 func many(count int) []netip.Prefix {
