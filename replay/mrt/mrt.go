@@ -339,8 +339,8 @@ type path struct {
 	err       error
 }
 
-// attributes reads path attributes (RFC 4271, 4.3; RFC 4760, 3 and 4). In a RIB dump MP_REACH_NLRI is cut short (RFC 6396, 4.3.4) and holds no
-// prefix; those are not looked at there.
+// attributes reads path attributes (RFC 4271, 4.3; RFC 4760, 3 and 4). In a RIB dump MP_REACH_NLRI is only the next hop with its length (RFC 6396, 4.3.4):
+// no length makes it look like a known address family.
 func attributes(c *cursor, paths bool) path {
 	var a path
 	for len(c.rest) > 0 && c.err == nil {
@@ -357,9 +357,6 @@ func attributes(c *cursor, paths bool) path {
 		case 4:
 			a.metric = v.uint32()
 		case 14:
-			if length < 5 || v.rest[0] != 0 {
-				continue // the short form: only the next hop
-			}
 			a.announced = multiprotocol(v, true, paths)
 		case 15:
 			a.withdrawn = multiprotocol(v, false, paths)

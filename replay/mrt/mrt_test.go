@@ -164,7 +164,7 @@ func TestRecords(t *testing.T) {
 			[]mrt.Change{{At: now, Peer: v4, Kind: mrt.Update, Announce: up(0, "10.64.0.0/24")}},
 		},
 		"a session that ends": {
-			[][]byte{record(16, 5, join(session(peer4), "0006 0001")), record(16, 0, join("fde8 fde9 0000 0001", peer4, local, "0005 0006"))},
+			[][]byte{record(16, 5, join(session(peer4), "0006 0001")), record(16, 5, join(session(peer4), "0006 0006")), record(16, 0, join("fde8 fde9 0000 0001", peer4, local, "0005 0006"))},
 			[]mrt.Change{{At: now, Peer: v4, Kind: mrt.Down}},
 		},
 		"multicast, keepalives and unknown types": {

@@ -71,6 +71,13 @@ func TestARouteThatBecomesABlackholeIsGone(t *testing.T) {
 	}
 }
 
+func TestTheFamilyOfADefaultRouteWithoutAGateway(t *testing.T) {
+	got, err := monitor("[2026-03-01T12:00:00.000000] default dev d0 proto static metric 1024 pref medium\n[2026-03-01T12:00:01.000000] default dev d0 proto static scope link\n", routetext.Filter{})
+	if want := []string{"00.000000 + ::/0 1024 static", "01.000000 + 0.0.0.0/0 0 static"}; err != nil || !cmp.Equal(want, got) {
+		t.Errorf("%q, %v", got, err)
+	}
+}
+
 func TestWrongLinesAreNamed(t *testing.T) {
 	for text, want := range map[string]string{
 		"10.64.0.0/24 via 192.0.2.1":                                "run ip -ts monitor route",
