@@ -117,6 +117,10 @@ func (d *deadman) stop(now time.Time, goodbye bool) {
 	d.phase = resting
 }
 
+// tried reports whether the first switch of this epoch is armed, or could not be. Nothing is said before: it would outdate the last epoch's
+// switch, and an agent that died then would be missed by nobody. But routes matter more than a switch that cannot be had.
+func (d *deadman) tried() bool { return d.armed.Beat != 0 || d.failures > 0 }
+
 // due returns when arm wants to be asked again; zero: not before an input.
 func (d *deadman) due() time.Time {
 	if d.flying || d.phase != beating && d.phase != parting {

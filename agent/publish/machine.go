@@ -285,7 +285,7 @@ func (m *Machine) due(now time.Time) (at time.Time, ok bool) {
 		return time.Time{}, false
 	case m.farewell.kind != 0:
 		at, ok = now, m.bids() && !m.farewell.said && m.switches.settled()
-	case !m.ready:
+	case !m.ready, !m.switches.tried():
 		return time.Time{}, false
 	case !m.known, m.switches.owesAlive():
 		at, ok = now, true

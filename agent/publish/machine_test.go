@@ -184,14 +184,15 @@ func TestStories(t *testing.T) {
 		"nothing is said before the RIB is complete": `
 			> wait 1m
 			> ready +10.1.0.0/16/5
-			  60.0 publish snapshot seq 1 beat 0 +10.1.0.0/16/5
-			  60.0 schedule beat 1 in 15s`,
+			  60.0 schedule beat 1 in 15s
+			> armed
+			  60.0 publish snapshot seq 1 beat 1 +10.1.0.0/16/5`,
 
 		"changes are gathered until it is quiet": `
 			> ready +10.1.0.0/16/5
-			   0.0 publish snapshot seq 1 beat 0 +10.1.0.0/16/5
 			   0.0 schedule beat 1 in 15s
 			> armed
+			   0.0 publish snapshot seq 1 beat 1 +10.1.0.0/16/5
 			> ack
 			> +10.2.0.0/16/1
 			> wait 50ms
@@ -201,8 +202,9 @@ func TestStories(t *testing.T) {
 
 		"but no longer than the longest window": `
 			> ready
-			   0.0 publish snapshot seq 1 beat 0
 			   0.0 schedule beat 1 in 15s
+			> armed
+			   0.0 publish snapshot seq 1 beat 1
 			> ack
 			> +10.1.0.0/16/1
 			> wait 90ms
@@ -228,71 +230,79 @@ func TestStories(t *testing.T) {
 			> wait 90ms
 			> +10.1.0.0/16/12
 			> wait 90ms
-			   1.0 publish delta seq 2 beat 0 +10.1.0.0/16/12`,
+			   1.0 publish delta seq 2 beat 1 +10.1.0.0/16/12`,
 
 		"a flap within the window says nothing": `
 			> ready +10.1.0.0/16/5
-			   0.0 publish snapshot seq 1 beat 0 +10.1.0.0/16/5
 			   0.0 schedule beat 1 in 15s
+			> armed
+			   0.0 publish snapshot seq 1 beat 1 +10.1.0.0/16/5
 			> ack
 			> -10.1.0.0/16
 			> wait 50ms
 			> +10.1.0.0/16/5
-			> wait 1m`,
+			> wait 1m
+			   5.0 schedule beat 2 in 15s`,
 
 		"an attribute that changes twice is said once, absolutely": `
 			> ready +10.1.0.0/16/5
-			   0.0 publish snapshot seq 1 beat 0 +10.1.0.0/16/5
 			   0.0 schedule beat 1 in 15s
+			> armed
+			   0.0 publish snapshot seq 1 beat 1 +10.1.0.0/16/5
 			> ack
 			> +10.1.0.0/16/6
 			> +10.1.0.0/16/7
 			> wait 1s
-			   0.1 publish delta seq 2 beat 0 +10.1.0.0/16/7`,
+			   0.1 publish delta seq 2 beat 1 +10.1.0.0/16/7`,
 
 		"what changes while a batch is in flight is in the next": `
 			> ready +10.1.0.0/16/5
-			   0.0 publish snapshot seq 1 beat 0 +10.1.0.0/16/5
 			   0.0 schedule beat 1 in 15s
+			> armed
+			   0.0 publish snapshot seq 1 beat 1 +10.1.0.0/16/5
 			> -10.1.0.0/16
 			> wait 5s
+			   5.0 schedule beat 2 in 15s
 			> ack
-			   5.0 publish delta seq 2 beat 0 -10.1.0.0/16
+			   5.0 publish delta seq 2 beat 1 -10.1.0.0/16
 			> +10.1.0.0/16/5
 			> ack
 			> wait 1s
-			   5.1 publish delta seq 3 beat 0 +10.1.0.0/16/5`,
+			   5.1 publish delta seq 3 beat 1 +10.1.0.0/16/5`,
 
 		"a failed batch may have been accepted: a snapshot follows": `
 			> ready +10.1.0.0/16/5
-			   0.0 publish snapshot seq 1 beat 0 +10.1.0.0/16/5
 			   0.0 schedule beat 1 in 15s
+			> armed
+			   0.0 publish snapshot seq 1 beat 1 +10.1.0.0/16/5
 			> ack
 			> +10.2.0.0/16/1
 			> wait 100ms
-			   0.1 publish delta seq 2 beat 0 +10.2.0.0/16/1
+			   0.1 publish delta seq 2 beat 1 +10.2.0.0/16/1
 			> -10.2.0.0/16
 			> fail lost
 			> wait 1s
-			   0.4 publish snapshot seq 3 beat 0 +10.1.0.0/16/5`,
+			   0.4 publish snapshot seq 3 beat 1 +10.1.0.0/16/5`,
 
 		"a denied batch is tried again slowly, a throttled one when asked to": `
 			> ready +10.1.0.0/16/5
-			   0.0 publish snapshot seq 1 beat 0 +10.1.0.0/16/5
 			   0.0 schedule beat 1 in 15s
+			> armed
+			   0.0 publish snapshot seq 1 beat 1 +10.1.0.0/16/5
 			> fail denied
 			> wait 1m
-			  19.1 publish snapshot seq 2 beat 0 +10.1.0.0/16/5
+			   5.0 schedule beat 2 in 15s
+			  19.1 publish snapshot seq 2 beat 1 +10.1.0.0/16/5
 			> fail throttled
 			> wait 61s
-			 120.0 publish snapshot seq 3 beat 0 +10.1.0.0/16/5`,
+			 120.0 publish snapshot seq 3 beat 1 +10.1.0.0/16/5`,
 
 		"the switch moves on: arm the next, then cancel the last": `
 			> ready
-			   0.0 publish snapshot seq 1 beat 0
 			   0.0 schedule beat 1 in 15s
-			> ack
 			> armed
+			   0.0 publish snapshot seq 1 beat 1
+			> ack
 			> wait 6s
 			   5.0 schedule beat 2 in 15s
 			> armed
@@ -303,10 +313,10 @@ func TestStories(t *testing.T) {
 
 		"a cancel that is not confirmed is outdated by an alive": `
 			> ready
-			   0.0 publish snapshot seq 1 beat 0
 			   0.0 schedule beat 1 in 15s
-			> ack
 			> armed
+			   0.0 publish snapshot seq 1 beat 1
+			> ack
 			> wait 5s
 			   5.0 schedule beat 2 in 15s
 			> armed
@@ -318,10 +328,10 @@ func TestStories(t *testing.T) {
 
 		"an arming that is not confirmed is outdated once a later one is": `
 			> ready
-			   0.0 publish snapshot seq 1 beat 0
 			   0.0 schedule beat 1 in 15s
-			> ack
 			> unarmed lost
+			   0.0 publish snapshot seq 1 beat 0
+			> ack
 			> wait 1s
 			   0.3 schedule beat 2 in 15s
 			> armed
@@ -329,10 +339,10 @@ func TestStories(t *testing.T) {
 
 		"a switch that fired before its time shows that our clock is behind": `
 			> ready
-			   0.0 publish snapshot seq 1 beat 0
 			   0.0 schedule beat 1 in 15s
-			> ack
 			> armed
+			   0.0 publish snapshot seq 1 beat 1
+			> ack
 			> wait 5s
 			   5.0 schedule beat 2 in 15s
 			> armed
@@ -346,10 +356,10 @@ func TestStories(t *testing.T) {
 
 		"a goodbye leaves a switch behind that fires after the restart time": `
 			> ready
-			   0.0 publish snapshot seq 1 beat 0
 			   0.0 schedule beat 1 in 15s
-			> ack
 			> armed
+			   0.0 publish snapshot seq 1 beat 1
+			> ack
 			> +10.1.0.0/16/5
 			> goodbye
 			   0.0 schedule beat 2 in 2m0s
@@ -363,10 +373,10 @@ func TestStories(t *testing.T) {
 
 		"draining is said at once": `
 			> ready +10.1.0.0/16/5
-			   0.0 publish snapshot seq 1 beat 0 +10.1.0.0/16/5
 			   0.0 schedule beat 1 in 15s
-			> ack
 			> armed
+			   0.0 publish snapshot seq 1 beat 1 +10.1.0.0/16/5
+			> ack
 			> draining
 			   0.0 publish draining seq 2 beat 1 (shutdown)
 			> fail lost
@@ -388,11 +398,13 @@ func TestStories(t *testing.T) {
 
 		"a periodic snapshot heals what nobody noticed": `
 			> ready +10.1.0.0/16/5
-			   0.0 publish snapshot seq 1 beat 0 +10.1.0.0/16/5
 			   0.0 schedule beat 1 in 15s
+			> armed
+			   0.0 publish snapshot seq 1 beat 1 +10.1.0.0/16/5
 			> ack
 			> wait 11m
-			 656.3 publish snapshot seq 2 beat 0 +10.1.0.0/16/5`,
+			   5.0 schedule beat 2 in 15s
+			 656.3 publish snapshot seq 2 beat 1 +10.1.0.0/16/5`,
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newStory(t)
