@@ -31,7 +31,7 @@ type connection struct {
 // stateFlags adds the flags for the state store.
 func (c *connection) stateFlags(cmd *cobra.Command) {
 	f := cmd.Flags()
-	f.StringVar(&c.connection, "state-connection", os.Getenv("StateConnection"), "connection string of the storage account (StateConnection)")
+	f.StringVar(&c.connection, "state-connection", "", "connection string of the storage account (StateConnection)")
 	f.StringVar(&c.url, "state-url", os.Getenv("StateConnection__blobServiceUri"), "address of the storage account (StateConnection__blobServiceUri)")
 	f.StringVar(&c.container, "container", "pointsman", "container of the state store")
 	f.StringVar(&c.clientID, "client-id", os.Getenv("AZURE_CLIENT_ID"), "client id of a user-assigned managed identity (AZURE_CLIENT_ID)")
@@ -43,6 +43,14 @@ func (c *connection) stateFlags(cmd *cobra.Command) {
 func (c *connection) tableFlags(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&c.armEndpoint, "arm-endpoint", os.Getenv("ArmEndpoint"), "address of Azure Resource Manager (ArmEndpoint); empty: the Azure public cloud")
 	cmd.Flags().StringVar(&c.armAudience, "arm-audience", os.Getenv("ArmAudience"), "what its tokens are for (ArmAudience)")
+}
+
+// secret returns what a flag gives, or else the environment. It is no default of the flag: help prints those.
+func secret(flag, variable string) string {
+	if flag != "" {
+		return flag
+	}
+	return os.Getenv(variable)
 }
 
 // bounded returns the command's context, which ends after the timeout.
@@ -64,8 +72,8 @@ func (c *connection) credential() (azcore.TokenCredential, error) {
 
 // blobs opens a container of the storage account; nothing is connected yet.
 func (c *connection) blobs(container string) (*blob.Store, error) {
-	cfg := blob.Config{ConnectionString: c.connection, Container: container}
-	if c.connection == "" {
+	cfg := blob.Config{ConnectionString: secret(c.connection, "StateConnection"), Container: container}
+	if cfg.ConnectionString == "" {
 		if c.url == "" {
 			return nil, fmt.Errorf("%w: state store: give --state-url or --state-connection", errInput)
 		}

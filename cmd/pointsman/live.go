@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"maps"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -30,7 +29,7 @@ type liveReplay struct {
 func (l *liveReplay) flags(c *cobra.Command) {
 	f := c.Flags()
 	f.BoolVar(&l.on, "live", false, "send the events to a queue")
-	f.StringVar(&l.connection, "bus-connection", os.Getenv("ServiceBusConnection"), "with --live: connection string of the Service Bus namespace (ServiceBusConnection)")
+	f.StringVar(&l.connection, "bus-connection", "", "with --live: connection string of the Service Bus namespace (ServiceBusConnection)")
 	f.StringVar(&l.queue, "queue", "route-events", "with --live: the queue")
 	f.StringVar(&l.speed, "speed", "1", "with --live: how many times faster than it was, or max")
 	f.StringVar(&l.domain, "domain", "", "with --live: the domain to send as; empty: as recorded")
@@ -39,6 +38,7 @@ func (l *liveReplay) flags(c *cobra.Command) {
 }
 
 func (l *liveReplay) run(cmd *cobra.Command, entries []journal.Entry) error {
+	l.connection = secret(l.connection, "ServiceBusConnection")
 	speed, err := l.pace()
 	if err != nil {
 		return err
