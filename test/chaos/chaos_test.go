@@ -174,6 +174,25 @@ func TestWatchSeesBadWrites(t *testing.T) {
 	}
 }
 
+// TestAWriteKnowsWhatWasKnownBeforeItsETag: the documents are read after the table.
+func TestAWriteKnowsWhatWasKnownBeforeItsETag(t *testing.T) {
+	p := pool()[0].String()
+	write := func(known time.Duration) int {
+		w, log := newWatched(t)
+		begin := time.Now().Add(-time.Second)
+		w.tables[strings.ToLower(system.TableID)].changed = begin
+		w.truth.holds["nva-b"][pool()[0]].known = begin.Add(known)
+		w.onTable(arm.Event{Kind: arm.WriteAccepted, Table: system.TableID, Before: tableOf(t, map[string]string{p: "10.0.0.5"}), After: tableOf(t, nil)})
+		return len(log.violations)
+	}
+	if n := write(-time.Millisecond); n != 1 {
+		t.Errorf("known before the table was read: %d violations", n)
+	}
+	if n := write(time.Millisecond); n != 0 {
+		t.Errorf("known after the table may have been read: %d violations", n)
+	}
+}
+
 func TestAudit(t *testing.T) {
 	put := func(match, body string) arm.Call {
 		return arm.Call{At: time.Now(), Method: "PUT", Path: "/t", Operation: "routeTables.CreateOrUpdate", IfMatch: match, Body: []byte(body), Status: 200}

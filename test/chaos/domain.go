@@ -5,6 +5,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -52,14 +53,7 @@ func (t target) hops() []string {
 	return out
 }
 
-func (t target) fed(name string) bool {
-	for _, n := range t.nvas {
-		if n == name {
-			return true
-		}
-	}
-	return false
-}
+func (t target) fed(name string) bool { return slices.Contains(t.nvas, name) }
 
 // domainFile is the domain file. Removals are not guarded: here all routes of an NVA really go at once.
 func domainFile(silence config.Silence) string {

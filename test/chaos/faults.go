@@ -200,7 +200,8 @@ func processTroubles() []trouble {
 			w.sys.Identity.FailNext(n, 500)
 			return fmt.Sprint(n)
 		}),
-		once("tokens expired", func(w *world) string { w.sys.Identity.ExpireTokens(); return "all" }),
+		// The tokens say that they are good for a day, and nobody tells the handler: it uses them until it is started again.
+		spell("tokens expired", 4*time.Second, func(w *world) string { w.sys.Identity.ExpireTokens(); return "all" }, func(w *world) { w.hosts.killHandler() }),
 	}
 }
 
@@ -296,5 +297,5 @@ func (w *world) boot(n *nva) error {
 	n.onStop = []string{"goodbye", "draining"}[w.rand.IntN(2)]
 	n.agents++
 	w.log.say("%s: agent %d starts (%s)", n.name, n.agents, n.onStop)
-	return n.appliance.boot(n.onStop)
+	return n.boot(n.onStop)
 }

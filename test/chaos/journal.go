@@ -72,12 +72,6 @@ func (j *journal) wrote() {
 	j.writes++
 }
 
-func (j *journal) written() int {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.writes
-}
-
 func (j *journal) timeline() []string {
 	j.mu.Lock()
 	defer j.mu.Unlock()

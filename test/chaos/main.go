@@ -86,13 +86,13 @@ func parse(args []string, stderr io.Writer) (options, error) {
 func command(o options) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
-	result, err := perform(ctx, o, os.Stdout)
+	r, err := perform(ctx, o, os.Stdout)
 	if err != nil {
 		_, _ = fmt.Fprintln(os.Stdout, "chaos:", err)
 		return 1
 	}
-	_, _ = fmt.Fprintln(os.Stdout, result)
-	if len(result.violations) > 0 {
+	_, _ = fmt.Fprintln(os.Stdout, r)
+	if len(r.violations) > 0 {
 		return 1
 	}
 	return 0

@@ -155,14 +155,18 @@ func (p *process) end() error {
 func until(ctx context.Context, every time.Duration, lacks func() error) error {
 	tick := time.NewTicker(every)
 	defer tick.Stop()
+	var said error
 	for {
 		err := lacks()
 		if err == nil {
 			return nil
 		}
+		if said == nil || ctx.Err() == nil { // what was lacking tells more than that the time was up
+			said = err
+		}
 		select {
 		case <-ctx.Done():
-			return err
+			return said
 		case <-tick.C:
 		}
 	}
