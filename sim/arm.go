@@ -2,6 +2,7 @@ package sim
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -82,7 +83,7 @@ func (t *table) put(c *call, read plan.Table, edit plan.Edit) error {
 	after := content{applied(before.routes, edit), before.tags}
 	op := &operation{fate: t.nextFate()}
 	takes := time.Duration(900+t.asker.pick(6)*700) * time.Millisecond
-	revisions, documents := copied(c.revisions), copied(c.documents)
+	revisions, documents := maps.Clone(c.revisions), maps.Clone(c.documents)
 	write := func() {
 		if edit.Empty() && !w.habits.FenceMoves {
 			t.fences++
@@ -297,12 +298,4 @@ func (t *table) edit(what string, change func([]udr) []udr) {
 	t.routes, t.failed = change(slices.Clone(t.routes)), false
 	t.etag = t.w.newETag()
 	t.foreign++
-}
-
-func copied[V any](m map[string]V) map[string]V {
-	out := make(map[string]V, len(m))
-	for k, v := range m {
-		out[k] = v
-	}
-	return out
 }

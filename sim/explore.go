@@ -138,8 +138,7 @@ func (h *history) reduce(f *functions) without {
 		for from := 0; from < len(kept) && budget > 0; budget-- {
 			part := kept[from:min(from+size, len(kept))]
 			mark(part, true)
-			w := h.live(f, out, nil)
-			if w.violation != nil && w.violation.Invariant == invariant {
+			if v := h.live(f, out, nil).violation; v != nil && v.Invariant == invariant {
 				kept = slices.Delete(kept, from, from+len(part))
 				continue
 			}

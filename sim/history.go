@@ -388,8 +388,7 @@ func (w *World) needsSweep() bool {
 func (w *World) replay() {
 	w.tell("-", "all of history is delivered again")
 	puts := w.counts.PUTs
-	for i := len(w.events.history) - 1; i >= 0; i-- {
-		d := w.events.history[i]
+	for i, d := range slices.Backward(w.events.history) {
 		twin := &delivery{queue: w.events, id: d.id, body: d.body, event: d.event, sequence: d.sequence, enqueued: d.enqueued}
 		w.after(time.Duration(i%7)*time.Millisecond, twin.becomeReady)
 	}

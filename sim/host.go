@@ -275,7 +275,7 @@ func (w *World) ingest(batch []*delivery) {
 		if err == nil {
 			w.merged(batch)
 		}
-		return err //nolint:wrapcheck // the product's own
+		return err
 	})
 	c.maybeLose(w.habits.Faults)
 }
@@ -289,7 +289,7 @@ func (w *World) reconcile(d *delivery) {
 	}
 	c := w.start("Reconcile", mix(hash(m.ID), uint64(m.DeliveryCount)), 4*time.Minute, []*delivery{d}, func(ctx context.Context) error {
 		callOf(ctx).table = w.table(name)
-		return w.functions.reconcile.Handle(ctx, m) //nolint:wrapcheck // the product's own
+		return w.functions.reconcile.Handle(ctx, m)
 	})
 	c.maybeLose(2 * w.habits.Faults)
 }

@@ -161,8 +161,8 @@ func (n *nva) startAgent() {
 	n.agent.view()
 }
 
-// unguarded reports whether the last agent spoke, and died before any dead-man switch of its own was armed: then nothing ever tells that it
-// is dead. See docs/correctness.md, What is not checked.
+// unguarded reports whether the last agent could not arm any dead-man switch of its own, spoke all the same, and died: then nothing ever tells
+// that it is dead. See docs/correctness.md, What is not checked.
 func (n *nva) unguarded(doc *state.NVA) bool {
 	return n.agent == nil && n.last != nil && !n.last.armed && doc != nil && !doc.Silent() && !doc.Draining()
 }

@@ -281,7 +281,7 @@ func (n *nva) directLife(what string) error {
 // directARM carries out what Azure Resource Manager does.
 func (w *World) directARM(what string) error {
 	if answers, ok := strings.CutPrefix(what, "next put: "); ok {
-		for _, a := range strings.Split(answers, ", ") {
+		for a := range strings.SplitSeq(answers, ", ") {
 			fate := slices.Index([]string{"succeeds", "fails and changes nothing", "fails and is done all the same", "is superseded", "has an end that nobody learns"}, a)
 			switch {
 			case fate >= 0:

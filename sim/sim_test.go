@@ -69,6 +69,22 @@ func TestSameSeedSameHistory(t *testing.T) {
 	}
 }
 
+func read(t *testing.T, file string) string {
+	t.Helper()
+	text, err := os.ReadFile(file) //nolint:gosec // of this package
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+func accept(t *testing.T, file, text string) {
+	t.Helper()
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // essence leaves the times and all that is told but no write out: what a change that only takes another turn more does not alter.
 func essence(text string) string {
 	timed := regexp.MustCompile(`^\| +\d+\.\d+ +`)
@@ -92,23 +108,19 @@ func TestScenarios(t *testing.T) {
 	for _, file := range files {
 		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) {
 			t.Parallel()
-			want, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			got, err := Play(string(want))
-			if err != nil {
-				t.Fatalf("%s: %v", file, err)
+			want := read(t, file)
+			got, failed := Play(want)
+			if failed != nil {
+				t.Fatalf("%s: %v", file, failed)
 			}
 			if *update {
-				if err := os.WriteFile(file, []byte(got), 0o600); err != nil {
-					t.Fatal(err)
-				}
+				accept(t, file, got)
+				want = got
 			}
 			if testing.Short() {
-				want, got = []byte(essence(string(want))), essence(got)
+				want, got = essence(want), essence(got)
 			}
-			if d := cmp.Diff(string(want), got); d != "" && !*update {
+			if d := cmp.Diff(want, got); d != "" {
 				t.Errorf("%s (-want +got); if it is right: go test ./sim -run TestScenarios -update\n%s", file, d)
 			}
 			if strings.Contains(got, "VIOLATED") {

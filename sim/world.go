@@ -104,15 +104,6 @@ func (t TableSetup) limit() int {
 
 func (t TableSetup) fedBy(nva string) bool { return len(t.NVAs) == 0 || slices.Contains(t.NVAs, nva) }
 
-// nva returns the NVA of that name.
-func (s Setup) nva(name string) NVASetup {
-	i := slices.IndexFunc(s.NVAs, func(n NVASetup) bool { return n.Name == name })
-	if i < 0 {
-		return NVASetup{Name: name}
-	}
-	return s.NVAs[i]
-}
-
 // hop returns the NVA with that address.
 func (s Setup) hop(a netip.Addr) NVASetup {
 	i := slices.IndexFunc(s.NVAs, func(n NVASetup) bool { return n.Hop == a })
