@@ -72,7 +72,10 @@ func (c *connection) credential() (azcore.TokenCredential, error) {
 
 // blobs opens a container of the storage account; nothing is connected yet.
 func (c *connection) blobs(container string) (*blob.Store, error) {
-	cfg := blob.Config{ConnectionString: secret(c.connection, "StateConnection"), Container: container}
+	cfg := blob.Config{ConnectionString: c.connection, Container: container}
+	if c.url == "" {
+		cfg.ConnectionString = secret(c.connection, "StateConnection")
+	}
 	if cfg.ConnectionString == "" {
 		if c.url == "" {
 			return nil, fmt.Errorf("%w: state store: give --state-url or --state-connection", errInput)
