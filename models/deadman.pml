@@ -20,7 +20,6 @@ Properties, at rest:
 
 Asked for by -D:
   STRICT      found dead in any case, if anybody ever heard of it
-  ARM_FIRST   the agent says nothing before its first switch is armed
 
 Broken on purpose, by -D: see the table in models_test.go.
 */
@@ -89,7 +88,7 @@ inline speak(v) {
 #else
 #define OWED (orphan > 0 && said <= orphan && orphan < armed)
 #endif
-#ifdef ARM_FIRST
+#ifndef SPEAKS_FIRST
 #define MAYSPEAK (armed != 0)
 #else
 #define MAYSPEAK 1

@@ -49,7 +49,7 @@ func variants() []variant {
 		{"write", "FENCE_STILL", right, ""},
 		{"write", "NEWS=3 MISHAPS=0", right, ""},
 		{"write", "STRICT FRESH_INTENTS", right, ""},
-		{"write", "LATE FENCE_AFTER_ERROR", right, ""},
+		{"write", "LATE", right, ""},
 		{"write", "NO_IFMATCH MISHAPS=0", broken, lostEdit},
 		{"write", "STRICT FRESH_INTENTS STATE_BEFORE_ETAG", broken, staleWrite},
 		{"write", "STRICT FRESH_INTENTS UNCONFIRMED_NOOP", broken, staleWrite},
@@ -57,9 +57,9 @@ func variants() []variant {
 		{"write", "FENCE_STILL NO_SECOND_READ", broken, wrongTable},
 		{"write", "FOLD_WITHOUT_COUNTER MISHAPS=0", broken, wrongTable},
 		{"write", "NO_GUARD", broken, wrongTable},
+		{"write", "LATE NO_FENCE_AFTER_ERROR", broken, wrongTable},
 		{"write", "STRICT", limit, staleWrite},
 		{"write", "STRICT FRESH_INTENTS FENCE_STILL", limit, staleWrite},
-		{"write", "LATE", limit, wrongTable},
 		{"write", "FENCE_STILL MISHAPS=2", limit, wrongTable},
 
 		{"wake", "", right, ""},
@@ -71,12 +71,12 @@ func variants() []variant {
 
 		{"deadman", "", right, ""},
 		{"deadman", "REORDER MISHAPS=1 WORDS=0", right, ""},
-		{"deadman", "STRICT ARM_FIRST", right, ""},
+		{"deadman", "STRICT", right, ""},
 		{"deadman", "UNCHECKED_EXPIRED", broken, "marked"},
 		{"deadman", "EPOCH_IGNORED", broken, falseAlarm},
 		{"deadman", "NO_ALIVE_AFTER_FAILED_CANCEL", broken, falseAlarm},
 		{"deadman", "CANCEL_FIRST", broken, notFound},
-		{"deadman", "STRICT", limit, notFound},
+		{"deadman", "STRICT SPEAKS_FIRST", broken, notFound},
 	}
 }
 

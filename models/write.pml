@@ -24,7 +24,6 @@ Asked for by -D:
   FRESH_INTENTS       a run looks for other intents again before it confirms that there is nothing to write
   NO_LOSS             no message is lost for good
   LATE                a PUT that its sender has given up may still arrive
-  FENCE_AFTER_ERROR   a run that does not know what became of its PUT fences
 
 Not modelled: waiting for company, throttling, failing reads, more than one document.
 
@@ -250,7 +249,7 @@ round:
 				:: mishaps > 0 -> /* given up by the sender, but under way */
 					mishaps--;
 					late = 1; lateETag = e; lateOther = o; lateFrom = v;
-#ifdef FENCE_AFTER_ERROR
+#ifndef NO_FENCE_AFTER_ERROR
 					unsure = 1;
 #endif
 					if
