@@ -46,9 +46,26 @@ lint: ## the linter
 # Longer searches. `make test` runs a short form of each; every one ends with a line that says its figure.
 SEEDS ?= 10000
 
+.PHONY: sim
+sim: ## the product in a made-up world: SEEDS histories, each with its own mishaps
+	@$(GO) run ./sim/explore -seeds $(SEEDS)
+
 .PHONY: models
 models: ## the protocols, checked exhaustively by spin; broken variants must be found broken
-	$(GO) test -count=1 -v ./models
+	@$(GO) test -count=1 -v ./models > dist/models.log || { cat dist/models.log; exit 1; }
+	@grep -E 'models: |SKIP' dist/models.log
+
+.PHONY: mutants
+mutants: ## breaks the product in every way of test/mutants/mutants.txt; the tests must notice
+	@$(GO) run ./test/mutants
+
+.PHONY: conformance
+conformance: ## Microsoft's JavaScript client and Azurite beside the emulators
+	@test/conformance/run
+
+.PHONY: chaos
+chaos: build ## everything breaks for CHAOS (2m), by SEED, and nothing may be lost
+	@$(GO) run ./test/chaos -duration $(or $(CHAOS),2m)
 
 .PHONY: fuzz
 fuzz: ## every fuzz target for FUZZTIME each
