@@ -170,9 +170,9 @@ func try(root string, m mutant, every bool) verdict {
 		return v
 	}
 	for _, test := range m.tests {
-		failed, err := runTest(root, overlay, test)
-		if err != nil {
-			v.err = err
+		failed, trouble := runTest(root, overlay, test)
+		if trouble != nil {
+			v.err = trouble
 			return v
 		}
 		if failed {
@@ -195,11 +195,11 @@ func (m mutant) overlay(root, dir string) (string, error) {
 			return "", fmt.Errorf("%s: %w", e.file, err)
 		}
 		if _, known := texts[path]; !known {
-			body, err := os.ReadFile(path) //nolint:gosec // of this repository
-			if err != nil {
-				return "", fmt.Errorf("read what is to be broken: %w", err)
+			text, missing := os.ReadFile(path) //nolint:gosec // of this repository
+			if missing != nil {
+				return "", fmt.Errorf("read what is to be broken: %w", missing)
 			}
-			texts[path] = string(body)
+			texts[path] = string(text)
 		}
 		if n := strings.Count(texts[path], e.old); n != 1 {
 			return "", fmt.Errorf("%s: the text to be broken is there %d times, want once: bring mutants.txt up to date:\n%s", e.file, n, e.old)
@@ -219,7 +219,7 @@ func (m mutant) overlay(root, dir string) (string, error) {
 		return "", fmt.Errorf("overlay: %w", err)
 	}
 	name := filepath.Join(dir, "overlay.json")
-	if err := os.WriteFile(name, body, 0o600); err != nil {
+	if err = os.WriteFile(name, body, 0o600); err != nil {
 		return "", fmt.Errorf("overlay: %w", err)
 	}
 	return name, nil
