@@ -40,7 +40,7 @@ func TestMain(m *testing.M) {
 // binary builds the agent with BGP as it is shipped, once.
 var binary = sync.OnceValues(func() (string, error) {
 	path := filepath.Join(buildDir, "pointsman-agent-bgp")
-	build := exec.Command("go", "build", "-tags", "bgp", "-trimpath", "-ldflags", "-s -w", "-o", path, "../../cmd/pointsman-agent") //nolint:noctx // go test has a timeout
+	build := exec.Command("go", "build", "-tags", "bgp", "-trimpath", "-ldflags", "-s -w", "-o", path, "../../cmd/pointsman-agent")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("%w: %s", err, out)

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -109,11 +110,11 @@ func (r *Recorder) lines() []string {
 	out := make([]string, 0, len(r.view))
 	for _, p := range slices.SortedFunc(maps.Keys(r.view), route.Compare) {
 		n := r.view[p]
-		line := fmt.Sprintf("%s metric %d", p, n.Metric)
+		words := []string{p.String(), "metric", strconv.FormatUint(uint64(n.Metric), 10)}
 		for _, h := range n.NextHops {
-			line += " via " + h.String()
+			words = append(words, "via", h.String())
 		}
-		out = append(out, line)
+		out = append(out, strings.Join(words, " "))
 	}
 	return out
 }

@@ -73,7 +73,7 @@ func (t *Talker) establish() error {
 		return err
 	}
 	for {
-		kind, _, err := t.read()
+		kind, err := t.read()
 		if err != nil {
 			return err
 		}
@@ -81,8 +81,10 @@ func (t *Talker) establish() error {
 		case msgOpen:
 			err = t.Send(message(msgKeepalive, nil))
 		case msgKeepalive:
-			err = t.conn.SetReadDeadline(time.Time{})
-			return err //nolint:wrapcheck // of a test
+			if clearErr := t.conn.SetReadDeadline(time.Time{}); clearErr != nil {
+				return fmt.Errorf("deadline: %w", clearErr)
+			}
+			return nil
 		}
 		if err != nil {
 			return err
@@ -94,7 +96,7 @@ func (t *Talker) establish() error {
 func (t *Talker) listen() {
 	defer close(t.done)
 	for {
-		kind, _, err := t.read()
+		kind, err := t.read()
 		if err == nil && kind == msgKeepalive {
 			err = t.Send(message(msgKeepalive, nil))
 		}
@@ -105,20 +107,20 @@ func (t *Talker) listen() {
 	}
 }
 
-// read returns the next message; a NOTIFICATION is an error.
-func (t *Talker) read() (kind byte, body []byte, err error) {
+// read returns the type of the next message; a NOTIFICATION is an error.
+func (t *Talker) read() (kind byte, err error) {
 	header := make([]byte, 19)
 	if _, err = io.ReadFull(t.conn, header); err != nil {
-		return 0, nil, fmt.Errorf("read: %w", err)
+		return 0, fmt.Errorf("read: %w", err)
 	}
-	body = make([]byte, max(int(binary.BigEndian.Uint16(header[16:]))-len(header), 0))
+	body := make([]byte, max(int(binary.BigEndian.Uint16(header[16:]))-len(header), 0))
 	if _, err = io.ReadFull(t.conn, body); err != nil {
-		return 0, nil, fmt.Errorf("read: %w", err)
+		return 0, fmt.Errorf("read: %w", err)
 	}
 	if header[18] == msgNotification && len(body) >= 2 {
-		return 0, nil, fmt.Errorf("%w %d/%d", ErrNotification, body[0], body[1])
+		return 0, fmt.Errorf("%w %d/%d", ErrNotification, body[0], body[1])
 	}
-	return header[18], body, nil
+	return header[18], nil
 }
 
 // Ended returns why the peer ended the session, once it has.

@@ -129,10 +129,10 @@ func (e *ear) listen(ctx context.Context) error {
 	for pause := firstReopen; ; pause = min(2*pause, longestReopen) {
 		began := time.Now()
 		err := e.speaker.Speak(ctx, e)
-		if ctx.Err() != nil {
-			return nil
-		}
-		if errors.Is(err, ErrUnusable) {
+		switch {
+		case ctx.Err() != nil:
+			return nil //nolint:nilerr // it was told to end; what failed then failed by that
+		case errors.Is(err, ErrUnusable):
 			return err
 		}
 		if time.Since(began) > longestReopen {

@@ -163,6 +163,15 @@ func (p *play) start() {
 	p.view("10.0.1.0/24 metric 5", "10.0.2.0/24 metric 5", "10.0.3.0/24 metric 6")
 }
 
+// TestNoReason: a session that ends without a word has ended all the same.
+func TestNoReason(t *testing.T) {
+	run(t, nil, func(p *play) {
+		p.start()
+		p.Lost(b, "", false)
+		p.expect("lost peer b: the session ended")
+	})
+}
+
 func TestStartAndUpdate(t *testing.T) {
 	run(t, nil, func(p *play) {
 		p.start()
@@ -245,6 +254,9 @@ func TestBackInTime(t *testing.T) {
 		p.expect("update +1 -0", "lost peer a: it broke")
 		wait(time.Minute)
 		p.Established(a, bgp.Families(), 0)
+		p.Update(b, paths(8, 2))
+		p.expect("update +1 -0")
+		p.view("10.0.1.0/24 metric 5", "10.0.2.0/24 metric 8", "10.0.3.0/24 metric 6")
 		p.Update(a, paths(5, 2))
 		p.expect("update +1 -0")
 		p.view("10.0.1.0/24 metric 5", "10.0.2.0/24 metric 5", "10.0.3.0/24 metric 6")
@@ -350,8 +362,8 @@ func TestCease(t *testing.T) {
 		p.up(a, paths(5, 1))
 		p.expect("lost peer a: no session yet", "lost peer a: its routes are not complete yet", "replace 1")
 		p.Lost(a, "the connection was lost", true)
-		p.Lost(a, "the connection was lost", false)
 		wait(time.Hour)
+		p.Lost(a, "the connection was lost", false) // an attempt
 		p.expect("lost peer a: it announced more than 100 prefixes of a family: the session was closed, its routes stay as they were")
 		p.view("10.0.1.0/24 metric 5")
 	})

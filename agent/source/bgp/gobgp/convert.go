@@ -14,13 +14,10 @@ import (
 
 // toFamily translates a family; false for one that is not learned.
 func toFamily(f gobgp.Family) (bgp.Family, bool) {
-	switch f {
-	case gobgp.RF_IPv4_UC:
+	if f == gobgp.RF_IPv4_UC {
 		return bgp.IPv4Unicast, true
-	case gobgp.RF_IPv6_UC:
-		return bgp.IPv6Unicast, true
 	}
-	return 0, false
+	return bgp.IPv6Unicast, f == gobgp.RF_IPv6_UC
 }
 
 // toPath translates a path; false for one that is no unicast route.

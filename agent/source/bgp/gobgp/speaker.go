@@ -166,7 +166,7 @@ func (s *Speaker) peer(p bgp.Peer, password string) *api.Peer {
 // not wait for anything.
 type listener struct {
 	*Speaker
-	ctx     context.Context //nolint:containedctx // of one call of Speak
+	ctx     context.Context // of one call of Speak
 	server  *server.BgpServer
 	retries sync.WaitGroup
 
