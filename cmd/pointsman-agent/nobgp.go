@@ -13,4 +13,6 @@ import (
 func absentKinds() []string { return []string{"bgp"} }
 
 // addBGP is never called: the configuration has been refused.
-func addBGP(*run.Config, *bgp.Config, *slog.Logger) { panic("pointsman-agent: a bgp source in a build without BGP") }
+func addBGP(*run.Config, *bgp.Config, *slog.Logger) {
+	panic("pointsman-agent: a bgp source in a build without BGP")
+}
