@@ -96,7 +96,7 @@ func TestChaos(t *testing.T) {
 
 // TestScriptedAgents is the way without network namespaces.
 func TestScriptedAgents(t *testing.T) {
-	o := options{duration: 3 * time.Second, seed: 7, scripted: true}
+	o := options{duration: 2 * time.Second, seed: 7, scripted: true}
 	o.app, o.agent = build(t)
 	var out bytes.Buffer
 	if r, err := perform(t.Context(), o, &out); err != nil || len(r.violations) > 0 || r.writes == 0 {
