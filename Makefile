@@ -14,9 +14,13 @@ help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 .PHONY: build
-build: stage ## the three binaries in dist/
+build: stage ## the binaries in dist/
 	@CGO_ENABLED=0 $(GO) build $(STRIP) -o dist/pointsman-agent ./cmd/pointsman-agent
 	@CGO_ENABLED=0 $(GO) build $(STRIP) -o dist/pointsman ./cmd/pointsman
+
+.PHONY: build-bgp
+build-bgp: ## the agent with a BGP speaker in it, dist/pointsman-agent-bgp
+	@CGO_ENABLED=0 $(GO) build -tags bgp $(STRIP) -o dist/pointsman-agent-bgp ./cmd/pointsman-agent
 
 # The Functions host looks for function.json only in the first-level folders of the app root, hence the flat copy. The handler is
 # always built for the host's platform in Azure; GOOS and GOARCH can be overridden to run it elsewhere.
@@ -65,7 +69,7 @@ conformance: ## Microsoft's JavaScript client and Azurite beside the emulators
 
 .PHONY: chaos
 chaos: build ## everything breaks for CHAOS (2m), by SEED, and nothing may be lost
-	@$(GO) run ./test/chaos -duration $(or $(CHAOS),2m)
+	@$(GO) run -race ./test/chaos -duration $(or $(CHAOS),2m) -seed $(or $(SEED),0)
 
 .PHONY: fuzz
 fuzz: ## every fuzz target for FUZZTIME each
