@@ -61,7 +61,7 @@ func command(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	case errors.Is(err, errUsage):
 		return exitUsage
 	}
-	fmt.Fprintln(stderr, "pointsman-agent:", err)
+	_, _ = fmt.Fprintln(stderr, "pointsman-agent:", err)
 	return exitFailed
 }
 
@@ -89,10 +89,10 @@ func parseFlags(args []string, stderr io.Writer) (options, error) {
 	}
 	switch {
 	case f.NArg() > 0:
-		fmt.Fprintf(stderr, "pointsman-agent: unexpected argument %q: it takes flags only\n", f.Arg(0))
+		_, _ = fmt.Fprintf(stderr, "pointsman-agent: unexpected argument %q: it takes flags only\n", f.Arg(0))
 		return o, errUsage
 	case o.once != o.printed:
-		fmt.Fprintln(stderr, "pointsman-agent: --once and --print go together")
+		_, _ = fmt.Fprintln(stderr, "pointsman-agent: --once and --print go together")
 		return o, errUsage
 	}
 	return o, nil
@@ -100,7 +100,7 @@ func parseFlags(args []string, stderr io.Writer) (options, error) {
 
 func (o options) run(ctx context.Context, stdout, stderr io.Writer) error {
 	if o.version {
-		fmt.Fprintln(stdout, "pointsman-agent", version())
+		_, _ = fmt.Fprintln(stdout, "pointsman-agent", version())
 		return nil
 	}
 	cfg, err := load(o.config, stderr)
@@ -108,7 +108,7 @@ func (o options) run(ctx context.Context, stdout, stderr io.Writer) error {
 		return err
 	}
 	if o.checkConfig {
-		fmt.Fprintln(stdout, "ok")
+		_, _ = fmt.Fprintln(stdout, "ok")
 		return nil
 	}
 	if o.once {
@@ -122,12 +122,12 @@ func (o options) run(ctx context.Context, stdout, stderr io.Writer) error {
 func load(file string, stderr io.Writer) (*config.Config, error) {
 	text, err := os.ReadFile(file) //nolint:gosec // the operator names it
 	if err != nil {
-		fmt.Fprintln(stderr, "pointsman-agent: read the configuration:", err)
+		_, _ = fmt.Fprintln(stderr, "pointsman-agent: read the configuration:", err)
 		return nil, errUsage
 	}
 	cfg, problems := config.Parse(file, text, absentKinds()...)
 	if len(problems) > 0 {
-		fmt.Fprintln(stderr, problems.Error())
+		_, _ = fmt.Fprintln(stderr, problems.Error())
 		return nil, errUsage
 	}
 	return cfg, nil

@@ -38,7 +38,7 @@ func TestMain(m *testing.M) {
 // binary builds the agent as it is shipped, once.
 var binary = sync.OnceValues(func() (string, error) {
 	path := filepath.Join(buildDir, "pointsman-agent")
-	build := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", path, ".") //nolint:noctx // go test has a timeout
+	build := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", path, ".")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, buildErr := build.CombinedOutput(); buildErr != nil {
 		return "", fmt.Errorf("%w: %s", buildErr, out)
