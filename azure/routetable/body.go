@@ -101,6 +101,9 @@ func apply(routes []*armnetwork.Route, edit plan.Edit) ([]*armnetwork.Route, err
 	}
 	after := make([]*armnetwork.Route, 0, len(routes)+len(edit.Put))
 	for _, r := range routes {
+		if r == nil {
+			continue // a null in the list is no route
+		}
 		name := strings.ToLower(value(r.Name))
 		replacement, replaced := put[name]
 		switch {
