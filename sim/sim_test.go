@@ -71,7 +71,7 @@ func TestSameSeedSameHistory(t *testing.T) {
 
 func read(t *testing.T, file string) string {
 	t.Helper()
-	text, err := os.ReadFile(file) //nolint:gosec // of this package
+	text, err := os.ReadFile(file) // of this package
 	if err != nil {
 		t.Fatal(err)
 	}

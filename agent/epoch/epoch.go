@@ -31,7 +31,7 @@ func Next(dir string, now time.Time) (uint64, error) {
 
 // read returns the epoch of the last start, 0 at the first.
 func read(path string) (uint64, error) {
-	text, err := os.ReadFile(path) //nolint:gosec // the state directory of our own configuration
+	text, err := os.ReadFile(path) // the state directory of our own configuration
 	if errors.Is(err, fs.ErrNotExist) {
 		return 0, nil
 	}
@@ -64,7 +64,7 @@ func write(path string, epoch uint64) error {
 }
 
 func syncDir(dir string) error {
-	d, err := os.Open(dir) //nolint:gosec // the state directory of our own configuration
+	d, err := os.Open(dir) // the state directory of our own configuration
 	if err != nil {
 		return fmt.Errorf("keep the epoch: %w", err)
 	}

@@ -268,7 +268,7 @@ func encode(events []event.Event) ([]message.Message, error) {
 func traceparent() string {
 	var b [24]byte
 	for i := range b {
-		b[i] = byte(rand.Uint32()) //nolint:gosec // an identity, not a secret
+		b[i] = byte(rand.Uint32()) // an identity, not a secret
 	}
 	return "00-" + hex.EncodeToString(b[:16]) + "-" + hex.EncodeToString(b[16:]) + "-01"
 }

@@ -120,7 +120,7 @@ func (o options) run(ctx context.Context, stdout, stderr io.Writer) error {
 
 // load reads the configuration and shows all that is wrong with it.
 func load(file string, stderr io.Writer) (*config.Config, error) {
-	text, err := os.ReadFile(file) //nolint:gosec // the operator names it
+	text, err := os.ReadFile(file) // the operator names it
 	if err != nil {
 		_, _ = fmt.Fprintln(stderr, "pointsman-agent: read the configuration:", err)
 		return nil, errUsage

@@ -47,7 +47,7 @@ func serve(ctx context.Context, cfg *config.Config, log *slog.Logger, record str
 	agent := agentConfig(cfg, number, log)
 	agent.Bus = sender
 	if record != "" {
-		f, openErr := os.OpenFile(record, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600) //nolint:gosec // the operator names it
+		f, openErr := os.OpenFile(record, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600) // the operator names it
 		if openErr != nil {
 			return fmt.Errorf("record: %w", openErr)
 		}

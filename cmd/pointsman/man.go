@@ -18,7 +18,7 @@ func manCommand() *cobra.Command {
 		Example: `  pointsman man pages`,
 		Args:    arguments(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := os.MkdirAll(args[0], 0o755); err != nil { //nolint:gosec // man pages are for everybody
+			if err := os.MkdirAll(args[0], 0o755); err != nil { // man pages are for everybody
 				return fmt.Errorf("man pages: %w", err)
 			}
 			return writePages(cmd.Root(), args[0])
@@ -29,7 +29,7 @@ func manCommand() *cobra.Command {
 // writePages writes a page for each command that is listed.
 func writePages(c *cobra.Command, dir string) error {
 	name := filepath.Join(dir, pageName(c)+".1")
-	if err := os.WriteFile(name, []byte(page(c)), 0o644); err != nil { //nolint:gosec // man pages are for everybody
+	if err := os.WriteFile(name, []byte(page(c)), 0o644); err != nil { // man pages are for everybody
 		return fmt.Errorf("man pages: %w", err)
 	}
 	for _, sub := range c.Commands() {

@@ -74,7 +74,7 @@ func perform(ctx context.Context, o options, out io.Writer) (result, error) {
 	if o.verbose {
 		live = out
 	}
-	w := &world{ctx: ctx, o: o, rand: rand.New(rand.NewPCG(o.seed, 2)), log: newJournal(live), truth: newTruth(), silence: config.SilenceDown} //nolint:gosec // not for secrets
+	w := &world{ctx: ctx, o: o, rand: rand.New(rand.NewPCG(o.seed, 2)), log: newJournal(live), truth: newTruth(), silence: config.SilenceDown} // not for secrets
 	if w.rand.IntN(3) == 0 {
 		w.silence = config.SilenceHold
 	}
@@ -174,7 +174,7 @@ func (w *world) play(ctx context.Context) (time.Duration, error) {
 	var others sync.WaitGroup
 	defer others.Wait()
 	defer rest()
-	p := &people{sys: w.sys, watch: w.watch, log: w.log, rand: rand.New(rand.NewPCG(w.o.seed, 3))} //nolint:gosec // not for secrets
+	p := &people{sys: w.sys, watch: w.watch, log: w.log, rand: rand.New(rand.NewPCG(w.o.seed, 3))} // not for secrets
 	others.Go(func() { p.work(busy) })
 	documents, enough := context.WithCancel(ctx)
 	var reader sync.WaitGroup

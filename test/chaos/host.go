@@ -38,7 +38,7 @@ func asHost(args []string) (file string, ok bool) {
 func serveHost(file string) int {
 	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	ctx := context.Background()
-	text, err := os.ReadFile(file) //nolint:gosec // our own
+	text, err := os.ReadFile(file) // our own
 	var cfg hostConfig
 	if err == nil {
 		err = json.Unmarshal(text, &cfg)

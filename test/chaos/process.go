@@ -33,7 +33,7 @@ const startTimeout = 20 * time.Second
 
 // startProcess starts argv; launch starts the command that it is given, in a network namespace perhaps.
 func startProcess(name string, log *tail, environ []string, launch func(*exec.Cmd) error, argv ...string) (*process, error) {
-	p := &process{name: name, leader: exec.CommandContext(context.Background(), "sh", append([]string{"-c", leaderScript, "sh"}, argv...)...)} //nolint:gosec // our own binaries
+	p := &process{name: name, leader: exec.CommandContext(context.Background(), "sh", append([]string{"-c", leaderScript, "sh"}, argv...)...)} // our own binaries
 	pid := make(chan int, 1)
 	log.mu.Lock()
 	log.see = func(line string) {

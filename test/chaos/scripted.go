@@ -87,7 +87,7 @@ func (s *scripted) boot(onStop string) error {
 	if onStop == event.Draining.String() {
 		kind = event.Draining
 	}
-	s.epoch = max(s.epoch+1, uint64(time.Now().UnixMilli())) //nolint:gosec // it is positive
+	s.epoch = max(s.epoch+1, uint64(time.Now().UnixMilli())) // it is positive
 	ctx, end := context.WithCancel(context.Background())
 	r := &runningAgent{end: end, ended: make(chan struct{})}
 	agent := run.New(run.Config{

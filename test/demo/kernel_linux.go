@@ -129,7 +129,7 @@ func (k *kernel) boot(context.Context) error {
 		return fmt.Errorf("log of %s: %w", k.name, err)
 	}
 	defer func() { _ = log.Close() }()
-	agent := exec.CommandContext(context.Background(), k.executable, "--config", k.config()) //nolint:gosec // our own binary
+	agent := exec.CommandContext(context.Background(), k.executable, "--config", k.config()) // our own binary
 	agent.Stdout, agent.Stderr = log, log
 	agent.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL} // a Ctrl-C is not for it
 	started := make(chan error)

@@ -60,7 +60,7 @@ type verdict struct {
 
 // run tries the mutants and reports whether all were killed.
 func run(root, pattern string, every bool, workers int) (bool, error) {
-	text, err := os.ReadFile(filepath.Join(root, "test/mutants/mutants.txt")) //nolint:gosec // of this repository
+	text, err := os.ReadFile(filepath.Join(root, "test/mutants/mutants.txt")) // of this repository
 	if err != nil {
 		return false, fmt.Errorf("read the list: %w", err)
 	}
@@ -195,7 +195,7 @@ func (m mutant) overlay(root, dir string) (string, error) {
 			return "", fmt.Errorf("%s: %w", e.file, err)
 		}
 		if _, known := texts[path]; !known {
-			text, missing := os.ReadFile(path) //nolint:gosec // of this repository
+			text, missing := os.ReadFile(path) // of this repository
 			if missing != nil {
 				return "", fmt.Errorf("read what is to be broken: %w", missing)
 			}
@@ -237,7 +237,7 @@ func runTest(root, overlay string, test []string) (failed bool, err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), testTime)
 	defer cancel()
 	args := append([]string{"test", "-overlay", overlay, "-vet=off", "-count=1", "-short", "-failfast"}, test...)
-	cmd := exec.CommandContext(ctx, "go", args...) //nolint:gosec // of the list in this repository
+	cmd := exec.CommandContext(ctx, "go", args...) // of the list in this repository
 	cmd.Dir, cmd.Env = root, env
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out

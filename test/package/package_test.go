@@ -121,7 +121,7 @@ func newSystem(t *testing.T) system {
 	}
 	s := system{t, t.TempDir()}
 	for _, dir := range []string{"var/lib/dpkg/info", "var/lib/dpkg/updates", "etc", "tmp"} {
-		if err := os.MkdirAll(filepath.Join(s.dir, dir), 0o755); err != nil { //nolint:gosec // as in a real system
+		if err := os.MkdirAll(filepath.Join(s.dir, dir), 0o755); err != nil { // as in a real system
 			t.Fatal(err)
 		}
 	}
@@ -264,7 +264,7 @@ func TestScriptsDoNothingForOtherCalls(t *testing.T) {
 			// Every program that a script may call fails, and says so.
 			bin := t.TempDir()
 			for _, name := range []string{"systemctl", "systemd-sysusers", "useradd", "rm"} {
-				if err := os.WriteFile(filepath.Join(bin, name), []byte("#!/bin/sh\necho called "+name+"\nexit 1\n"), 0o700); err != nil { //nolint:gosec // a program
+				if err := os.WriteFile(filepath.Join(bin, name), []byte("#!/bin/sh\necho called "+name+"\nexit 1\n"), 0o700); err != nil { // a program
 					t.Fatal(err)
 				}
 			}
