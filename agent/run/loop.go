@@ -214,7 +214,7 @@ func levelOf(k event.Kind) slog.Level {
 	switch k {
 	case event.Delta:
 		return slog.LevelDebug
-	case event.Snapshot, event.Alive, event.Expired, event.Draining, event.Goodbye:
+	case event.Snapshot, event.Alive, event.Expired, event.Draining, event.Goodbye, event.Witness:
 	}
 	return slog.LevelInfo
 }

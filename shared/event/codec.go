@@ -47,6 +47,15 @@ type data struct {
 	Withdraw []netip.Prefix `json:"withdraw,omitempty"`
 	Restart  float64        `json:"restartSeconds,omitempty"`
 	Reason   string         `json:"reason,omitempty"`
+	Report   *report        `json:"report,omitempty"`
+}
+
+type report struct {
+	SelfCheck Check  `json:"selfCheck,omitempty"`
+	SelfTest  Check  `json:"selfTest,omitempty"`
+	Drain     string `json:"drain,omitempty"`
+	Reason    string `json:"reason,omitempty"`
+	Peers     []Peer `json:"peers,omitempty"`
 }
 
 // group holds the prefixes that share attributes: 3,000 prefixes then cost about 50 kB instead of 300.
@@ -70,6 +79,9 @@ func Encode(e Event) ([]byte, error) {
 	}
 	if e.Kind == Snapshot {
 		w.Data.Chunk = &e.Chunk
+	}
+	if !e.Report.Empty() {
+		w.Data.Report = (*report)(&e.Report)
 	}
 	body, err := json.Marshal(w)
 	if err != nil {
@@ -118,6 +130,9 @@ func fromWire(kind Kind, w wire) Event {
 	}
 	if d.Chunk != nil && kind == Snapshot {
 		e.Chunk = *d.Chunk
+	}
+	if d.Report != nil {
+		e.Report = Report(*d.Report)
 	}
 	return e
 }

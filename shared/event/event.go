@@ -8,6 +8,7 @@
 //  4. Digest is the digest of the RIB after the event, so that a receiver can tell that it missed something.
 //  5. Expired is the dead-man switch: written by a living agent for delivery in the future. It says "no beat after Beat
 //     was heard", and any event of a later beat outdates it, in whatever order the two arrive.
+//  6. A report is absolute too, and every snapshot carries the one in force: a lost witness event is healed like a lost delta.
 package event
 
 import (
@@ -35,10 +36,11 @@ const (
 	Expired                  // the dead-man switch
 	Draining                 // the machine goes down, or must carry no traffic: move away now
 	Goodbye                  // the agent restarts: keep its routes for Restart
+	Witness                  // what the agent sees of itself and of its peers has changed
 )
 
 // Kinds returns all kinds, in order.
-func Kinds() []Kind { return []Kind{Snapshot, Delta, Alive, Expired, Draining, Goodbye} }
+func Kinds() []Kind { return []Kind{Snapshot, Delta, Alive, Expired, Draining, Goodbye, Witness} }
 
 // String returns the last word of the CloudEvents type.
 func (k Kind) String() string {
@@ -55,6 +57,8 @@ func (k Kind) String() string {
 		return "draining"
 	case Goodbye:
 		return "goodbye"
+	case Witness:
+		return "witness"
 	}
 	return "kind-" + strconv.Itoa(int(k))
 }
@@ -98,7 +102,11 @@ type Event struct {
 	Chunk    Chunk          // Snapshot only
 	Restart  time.Duration  // Goodbye only: how long the agent asks to be waited for
 	Reason   string         // Draining and Goodbye
+	Report   Report         // Witness, and the first chunk of a Snapshot
 }
+
+// Reports reports whether the event's Report counts, be it an empty one.
+func (e Event) Reports() bool { return e.Kind == Witness || e.Kind == Snapshot && e.Chunk.Index == 0 }
 
 // ID returns the event's identity, which is also the Service Bus MessageID. It begins with the domain because one queue serves
 // several domains and NVA names are unique only within one.
@@ -188,6 +196,11 @@ func (e Event) check() error {
 		return fmt.Errorf("reason has %d bytes: want at most %d of UTF-8", len(e.Reason), maxReason)
 	case !utf8.ValidString(e.Traceparent):
 		return fmt.Errorf("traceparent is not UTF-8")
+	case !e.Reports() && !e.Report.Empty():
+		return fmt.Errorf("a report stands in a %s event: want it in witness or in the first chunk of a snapshot", e.Kind)
+	}
+	if err := e.Report.check(); err != nil {
+		return err
 	}
 	return e.checkPrefixes()
 }

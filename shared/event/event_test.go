@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -63,6 +64,12 @@ func golden() map[string]event.Event {
 		"expired":  with(event.Expired, func(*event.Event) {}),
 		"draining": with(event.Draining, func(e *event.Event) { e.Reason = "the machine shuts down" }),
 		"goodbye":  with(event.Goodbye, func(e *event.Event) { e.Reason, e.Restart = "upgrade to 1.2.0", 90*time.Second }),
+		"witness": with(event.Witness, func(e *event.Event) {
+			e.Report = event.Report{
+				SelfCheck: event.Failed, SelfTest: event.Passed, Reason: "uplink eth1 has no carrier",
+				Peers: []event.Peer{{NVA: "nva-b", Reachable: true}, {NVA: "nva-c", Deaf: true}},
+			}
+		}),
 	}
 }
 
@@ -153,6 +160,41 @@ func entries(longest int) *rapid.Generator[[]route.Entry] {
 	})
 }
 
+func reports() *rapid.Generator[event.Report] {
+	return rapid.Custom(func(t *rapid.T) event.Report {
+		check := rapid.SampledFrom([]event.Check{event.Absent, event.Passed, event.Failed})
+		r := event.Report{
+			SelfCheck: check.Draw(t, "self-check"), SelfTest: check.Draw(t, "self-test"),
+			Drain: rapid.StringN(0, 100, 1000).Draw(t, "drain"), Reason: rapid.StringN(0, 100, 1000).Draw(t, "why"),
+		}
+		names := rapid.SliceOfNDistinct(name(), 0, 8, rapid.ID).Draw(t, "peers")
+		slices.Sort(names)
+		for _, n := range names {
+			r.Peers = append(r.Peers, event.Peer{NVA: n, Reachable: rapid.Bool().Draw(t, "reachable"), Deaf: rapid.Bool().Draw(t, "deaf")})
+		}
+		return r
+	})
+}
+
+// TestReportSize: what splitting sets aside for a report is enough.
+func TestReportSize(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		e := golden()["snapshot-empty"]
+		without, err := event.Encode(e)
+		if err != nil {
+			t.Fatal(err)
+		}
+		e.Report = reports().Draw(t, "report")
+		with, err := event.Encode(e)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if grown := len(with) - len(without); grown > e.Report.Size() {
+			t.Fatalf("the report takes %d bytes, Size says %d", grown, e.Report.Size())
+		}
+	})
+}
+
 func events() *rapid.Generator[event.Event] {
 	return rapid.Custom(func(t *rapid.T) event.Event {
 		e := event.Event{
@@ -182,7 +224,12 @@ func events() *rapid.Generator[event.Event] {
 			e.Reason = rapid.StringN(0, 100, 1000).Draw(t, "reason")
 		case event.Draining:
 			e.Reason = rapid.StringN(0, 100, 1000).Draw(t, "reason")
+		case event.Witness:
+			e.Report = reports().Draw(t, "report")
 		case event.Alive, event.Expired:
+		}
+		if e.Kind == event.Snapshot && e.Chunk.Index == 0 {
+			e.Report = reports().Draw(t, "report")
 		}
 		return e
 	})
@@ -295,7 +342,9 @@ func TestDecodeRefuses(t *testing.T) {
 		{`"specversion":"1.0"`, `"specversion":"2.0"`, "specversion"},
 		{`"specversion":"1.0",`, ``, "specversion"},
 		{`route.delta.v1`, `route.delta.v2`, `type "dev.pointsman.route.delta.v2"`},
-		{`route.delta.v1`, `route.witness.v1`, `type "dev.pointsman.route.witness.v1"`},
+		{`route.delta.v1`, `route.verdict.v1`, `type "dev.pointsman.route.verdict.v1"`},
+		{`"withdraw":[`, `"report":{"selfTest":"passed"},"withdraw":[`, "a report stands in a delta event"},
+		{`"withdraw":[`, `"report":{"selfTest":"good"},"withdraw":[`, `check "good": want absent, passed or failed`},
 		{`dev.pointsman.route`, `com.example`, `type "com.example`},
 		{`"data":{`, `"data":null,"other":{`, "no data"},
 		{`"domain":"hub"`, `"domain":"Hub"`, `domain "Hub"`},
@@ -381,7 +430,7 @@ func TestUnknownFieldsAreIgnored(t *testing.T) {
 }
 
 func TestUnknownTypeSaysWhatToDo(t *testing.T) {
-	_, err := event.Decode([]byte(strings.Replace(goodDelta(t), "delta.v1", "witness.v1", 1)))
+	_, err := event.Decode([]byte(strings.Replace(goodDelta(t), "delta.v1", "verdict.v1", 1)))
 	if !fault.Is(err, fault.Poison) || !strings.Contains(err.Error(), "upgrade the function app") {
 		t.Errorf("got %v", err)
 	}
@@ -433,7 +482,7 @@ func TestVersionOrder(t *testing.T) {
 }
 
 func TestKindNames(t *testing.T) {
-	want := []string{"snapshot", "delta", "alive", "expired", "draining", "goodbye"}
+	want := []string{"snapshot", "delta", "alive", "expired", "draining", "goodbye", "witness"}
 	for i, k := range event.Kinds() {
 		if k.String() != want[i] {
 			t.Errorf("kind %d is %q, want %q", i+1, k, want[i])

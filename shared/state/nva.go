@@ -316,7 +316,7 @@ func (n *NVA) notice(e event.Event) (changed bool) {
 			n.Notice = Notice{Kind: e.Kind, Version: e.Version, Reason: e.Reason}
 			return true
 		}
-	case event.Snapshot, event.Delta, event.Expired:
+	case event.Snapshot, event.Delta, event.Expired, event.Witness:
 	}
 	return false
 }

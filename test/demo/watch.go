@@ -190,7 +190,7 @@ func content(e event.Event) string {
 		return strings.Join(parts, ", ")
 	case event.Expired:
 		return "silent for too long (dead-man switch)"
-	case event.Alive, event.Draining, event.Goodbye:
+	case event.Alive, event.Draining, event.Goodbye, event.Witness:
 		return e.Kind.String()
 	}
 	return "on the bus"
