@@ -20,6 +20,7 @@ import (
 	"github.com/pointsman/pointsman/shared/config"
 	"github.com/pointsman/pointsman/shared/event"
 	"github.com/pointsman/pointsman/shared/journal"
+	"github.com/pointsman/pointsman/shared/liveness"
 	"github.com/pointsman/pointsman/shared/plan"
 	"github.com/pointsman/pointsman/shared/selection"
 	"github.com/pointsman/pointsman/shared/state"
@@ -73,7 +74,7 @@ type world struct {
 	members []member              // in the order of the file
 	byName  map[string]int
 	byHop   map[netip.Addr]int
-	frozen  bool
+	live    liveness.View
 	slots   []slot
 	bySlot  map[netip.Prefix]int
 	targets []*target
@@ -84,10 +85,10 @@ type world struct {
 // member is one NVA.
 type member struct {
 	config.NVA
-	doc      *state.NVA
-	liveness selection.Liveness
-	allowed  int       // prefixes that it announces and may announce
-	seen     []*target // those that it feeds, or that have its next hop; in the order of the file
+	doc     *state.NVA
+	belief  liveness.Belief
+	allowed int       // prefixes that it announces and may announce
+	seen    []*target // those that it feeds, or that have its next hop; in the order of the file
 }
 
 func (m *member) over() bool { return m.allowed > m.MaxPrefixes }
@@ -111,7 +112,7 @@ func newWorld(cfg Config) *world {
 		byName: map[string]int{}, byHop: map[netip.Addr]int{}, bySlot: map[netip.Prefix]int{},
 	}
 	for i, nva := range cfg.Domain.NVAs {
-		w.members[i] = member{NVA: nva, doc: state.NewNVA(cfg.Domain.Name, nva.Name), liveness: selection.Unheard}
+		w.members[i] = member{NVA: nva, doc: state.NewNVA(cfg.Domain.Name, nva.Name), belief: liveness.Belief{State: liveness.Unheard}}
 		w.byName[nva.Name] = i
 		for _, hop := range nva.NextHops {
 			w.byHop[hop] = i
@@ -141,7 +142,7 @@ func (w *world) take(entry journal.Entry) bool {
 		return false
 	}
 	m := &w.members[n]
-	revision, floor, heard, over := m.doc.Revision, m.doc.Floor, believed(m.doc), m.over()
+	revision, floor, over := m.doc.Revision, m.doc.Floor, m.over()
 	_, err := m.doc.Merge(entry.Event, entry.At)
 	if err != nil {
 		return false
@@ -152,13 +153,19 @@ func (w *world) take(entry journal.Entry) bool {
 	if m.doc.Heard() || m.doc.Silent() {
 		w.docs[m.Name] = m.doc
 	}
+	wide := m.doc.Wide
+	m.doc.Wide = false
 	for _, t := range m.seen {
 		t.begin(entry.At)
 	}
 	touched := w.touch(n, entry.Event, m.doc.Floor != floor)
 	switch {
-	case believed(m.doc) != heard:
-		w.believe(n, entry.At)
+	case wide:
+		w.believe(entry.At)
+		for _, t := range w.targets {
+			t.note(true)
+		}
+		return true
 	case m.over() != over:
 		for _, t := range m.seen {
 			t.refresh(entry.At)
@@ -175,9 +182,6 @@ func (w *world) take(entry journal.Entry) bool {
 	}
 	return true
 }
-
-// believed is what of an NVA's document its liveness depends on.
-func believed(doc *state.NVA) [3]bool { return [3]bool{doc.Heard(), doc.Silent(), doc.Draining()} }
 
 // touch notes what the NVA says now of the prefixes that an event names, or of all: a complete snapshot withdraws what it does not name. It
 // returns the slots where that is news, valid until the next call.
@@ -228,25 +232,23 @@ func (w *world) hold(n, s int) {
 	w.touched = append(w.touched, s)
 }
 
-// believe works out again who is up after news from one NVA, and what follows for all targets.
-func (w *world) believe(n int, now time.Time) {
-	w.frozen = selection.Frozen(w.domain, w.docs)
+// believe works out again who is up after news from one NVA, or because time has passed, and what follows for all targets.
+func (w *world) believe(now time.Time) {
+	w.live = liveness.Judge(w.domain, w.docs, now)
 	for i := range w.members {
 		m := &w.members[i]
-		l := selection.LivenessOf(w.docs[m.Name], w.domain.Policy.Silence, w.frozen)
-		if l == m.liveness {
+		b := w.live.Of[m.Name]
+		was := m.belief.State
+		m.belief = b
+		if b.State == was {
 			continue
 		}
-		m.liveness = l
 		for _, t := range m.seen {
-			t.say(now, fmt.Sprintf("%s is %s", m.Name, l))
+			t.say(now, fmt.Sprintf("%s is %s", m.Name, b.State))
 		}
 	}
 	for _, t := range w.targets {
 		t.refresh(now)
-		if !slices.Contains(w.members[n].seen, t) {
-			t.note(false) // nothing wakes it
-		}
 	}
 }
 
@@ -272,7 +274,13 @@ func (w *world) settle() error {
 
 // decide looks at every target that has news or is due.
 func (w *world) decide(now time.Time) error {
-	w.due = time.Time{}
+	if look := w.live.Look; !look.IsZero() && !now.Before(look) {
+		w.believe(now)
+		for _, t := range w.targets {
+			t.note(true)
+		}
+	}
+	w.due = w.live.Look
 	for _, t := range w.targets {
 		if err := t.look(now); err != nil {
 			return err

@@ -18,6 +18,7 @@ import (
 	"github.com/pointsman/pointsman/shared/config"
 	"github.com/pointsman/pointsman/shared/event"
 	"github.com/pointsman/pointsman/shared/journal"
+	"github.com/pointsman/pointsman/shared/liveness"
 	"github.com/pointsman/pointsman/shared/plan"
 	"github.com/pointsman/pointsman/shared/route"
 	"github.com/pointsman/pointsman/shared/selection"
@@ -313,7 +314,7 @@ func scratch(d *config.Domain, table plan.Table, write time.Duration, entries []
 			account, fireAt = coalesce.Account{}, time.Time{}
 			return
 		}
-		at, after := answer.Price(d).FireAt(account, answer.Weigh(in, selection.Frozen(d, in.NVAs), p), now)
+		at, after := answer.Price(d).FireAt(account, answer.Weigh(in, liveness.Judge(d, in.NVAs, now), p), now)
 		if at.Sub(now) > coalesce.MinWait {
 			account, fireAt = after, at
 			return
@@ -343,8 +344,10 @@ func scratch(d *config.Domain, table plan.Table, write time.Duration, entries []
 			if _, err := docs[e.NVA].Merge(e, at); err != nil {
 				panic(err)
 			}
-			news = news || target.Fed(e.NVA) && docs[e.NVA].Revision != revision
-			if want(at) && target.Fed(e.NVA) {
+			woken := docs[e.NVA].Wide || target.Fed(e.NVA)
+			docs[e.NVA].Wide = false
+			news = news || woken && docs[e.NVA].Revision != revision
+			if want(at) && woken {
 				changed++
 			}
 		}

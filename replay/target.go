@@ -185,12 +185,14 @@ func (t *target) choose(s int, c *cell) netip.Addr {
 		if !h.announces || !h.permitted || !t.fed[h.member] || m.over() && c.installed != m.NextHop(slot.prefix) {
 			continue
 		}
-		t.scratch = append(t.scratch, selection.Candidate{NVA: m.NVA, Metric: h.metric, Liveness: m.liveness, UpAt: m.doc.Since.Add(w.domain.Policy.HoldDown)})
+		t.scratch = append(t.scratch, selection.Candidate{
+			NVA: m.NVA, Metric: h.metric, Belief: m.belief, Since: m.doc.Facts[slot.prefix].Since, Losses: m.doc.Losses[slot.prefix], Told: selection.Told(m.doc),
+		})
 	}
 	if len(t.scratch) == 0 {
 		return netip.Addr{}
 	}
-	choice, look := selection.Choose(selection.Question{Prefix: slot.prefix, Installed: c.installed, Frozen: w.frozen, Now: t.clock}, t.scratch)
+	choice, look := selection.Choose(selection.Question{Prefix: slot.prefix, Installed: c.installed, Policy: w.domain.Policy, Now: t.clock}, t.scratch)
 	c.look = look
 	return choice.NextHop
 }
@@ -222,7 +224,7 @@ func (t *target) alive(s int, hop netip.Addr) bool {
 	}
 	m := &t.world.members[n]
 	_, announced := m.doc.Announces(t.world.slots[s].prefix)
-	return announced && (m.liveness == selection.Up || m.liveness == selection.ControlLost)
+	return announced && m.belief.State.Usable()
 }
 
 // due returns when the target must be looked at although nothing new came; zero: never.
@@ -283,7 +285,7 @@ func (t *target) plan(now time.Time) (plan.Plan, coalesce.Change, selection.Resu
 	in := selection.Input{Domain: t.world.domain, Target: t.cfg, NVAs: t.world.docs, Installed: t.rules.Installed(t.table), Now: now}
 	selected := selection.Select(in)
 	p := plan.Diff(t.table, answer.Wants(selected.Choices), t.rules)
-	return p, answer.Weigh(in, selected.Frozen, p), selected
+	return p, answer.Weigh(in, selected.Live, p), selected
 }
 
 // fire begins a write. The plan must say what was followed event by event.

@@ -13,9 +13,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/pointsman/pointsman/shared/config"
+	"github.com/pointsman/pointsman/shared/liveness"
 	"github.com/pointsman/pointsman/shared/plan"
 	"github.com/pointsman/pointsman/shared/route"
-	"github.com/pointsman/pointsman/shared/selection"
 )
 
 func explainCommand() *cobra.Command {
@@ -59,6 +59,7 @@ type explanation struct {
 	Candidates []suitor   `json:"candidates"`
 	Chosen     string     `json:"chosen,omitempty"`
 	Rule       string     `json:"rule,omitempty"`
+	Because    string     `json:"because,omitempty"` // what keeps those from it that are preferred
 	Installed  *installed `json:"installed,omitempty"`
 	Plan       string     `json:"plan"`
 	Refused    []string   `json:"refused,omitempty"`
@@ -77,6 +78,7 @@ type suitor struct {
 	SetBy      string    `json:"setBy,omitempty"` // epoch/seq of the event
 	Liveness   string    `json:"liveness"`
 	Since      time.Time `json:"since,omitzero"`
+	Why        string    `json:"why,omitempty"` // the evidence for the liveness
 	HoldDown   time.Time `json:"holdDownUntil,omitzero"`
 	Refused    string    `json:"refused,omitempty"`
 }
@@ -114,6 +116,9 @@ func (v view) explain(p netip.Prefix) explanation {
 	}
 	if c, ok := v.choice(p); ok {
 		e.Chosen, e.Rule = c.NVA, because(c.Reason)
+		if len(c.Passed) > 0 || v.selected.Live.Of[c.NVA].State != liveness.Up {
+			e.Because = v.selected.Because(c)
+		}
 	}
 	for _, b := range v.plan.Blocked {
 		if b.Prefix == p {
@@ -139,8 +144,8 @@ func (v view) suitors(p netip.Prefix) []suitor {
 }
 
 func (v view) suitor(n config.NVA, p netip.Prefix) suitor {
-	l, since := v.liveness(n.Name)
-	s := suitor{NVA: n.Name, Preference: n.Preference, Liveness: l.String(), Since: since}
+	b := v.selected.Live.Of[n.Name]
+	s := suitor{NVA: n.Name, Preference: n.Preference, Liveness: b.State.String(), Since: b.Since, Why: b.Why}
 	if hop := n.NextHop(p); hop.IsValid() {
 		s.NextHop = hop.String()
 	}
@@ -151,8 +156,8 @@ func (v view) suitor(n config.NVA, p netip.Prefix) suitor {
 	if f, known := doc.Facts[p]; known {
 		s.Announces, s.Metric, s.Origin, s.SetBy = !f.Withdrawn, f.Attrs.Metric, f.Attrs.Origin, f.Version.String()
 	}
-	if until := doc.Since.Add(v.domain.Policy.HoldDown); l == selection.Up && v.in.Now.Before(until) {
-		s.HoldDown = until
+	if b.State == liveness.Up {
+		s.HoldDown = b.Trusted
 	}
 	s.Refused = v.refusal(n, p, s.Announces)
 	return s
@@ -216,6 +221,9 @@ func (e explanation) text(w io.Writer) error {
 	}
 	if e.Chosen != "" {
 		line("  chosen: %s %s", e.Chosen, e.Rule)
+		if e.Because != "" {
+			line("  because: %s", e.Because)
+		}
 	} else {
 		line("  chosen: none")
 	}
@@ -256,6 +264,9 @@ func (s suitor) life() string {
 	text := s.Liveness
 	if !s.Since.IsZero() {
 		text += " since " + stamp(s.Since)
+	}
+	if s.Why != "" {
+		text += " (" + s.Why + ")"
 	}
 	if !s.HoldDown.IsZero() {
 		text += ", hold-down until " + stamp(s.HoldDown)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/pointsman/pointsman/shared/liveness"
 	"github.com/pointsman/pointsman/shared/plan"
 	"github.com/pointsman/pointsman/shared/selection"
 )
@@ -110,8 +111,8 @@ func (v view) planned() targetPlan {
 	for _, r := range v.selected.Refused {
 		out.Refused = append(out.Refused, r.String())
 	}
-	if v.selected.Frozen {
-		out.Warnings = append(out.Warnings, "every NVA is silent: nothing is moved until one is heard")
+	if v.selected.Live.Frozen {
+		out.Warnings = append(out.Warnings, "more than half of the NVAs were lost at once, they keep what they carry: "+strings.Join(v.selected.Live.Lost, ", "))
 	}
 	for _, p := range v.problems {
 		out.Warnings = append(out.Warnings, "the newest domain file is not valid, the last valid one is in force: "+p)
@@ -170,11 +171,11 @@ func (v view) past(p netip.Prefix, hop netip.Addr) string {
 	if !known {
 		return fmt.Sprintf("%s is no next hop of the domain file", hop)
 	}
-	l, since := v.liveness(nva.Name)
+	b := v.selected.Live.Of[nva.Name]
 	doc := v.in.NVAs[nva.Name]
 	switch {
-	case l != selection.Up:
-		return fmt.Sprintf("%s is %s since %s", nva.Name, l, stamp(since))
+	case b.State != liveness.Up:
+		return nva.Name + " is " + b.String()
 	case doc != nil:
 		if _, announces := doc.Announces(p); !announces {
 			return nva.Name + " no longer announces it"

@@ -143,16 +143,6 @@ func (v view) choice(p netip.Prefix) (selection.Choice, bool) {
 	return v.selected.Choices[i], true
 }
 
-// liveness returns what is believed of an NVA, and since when.
-func (v view) liveness(name string) (selection.Liveness, time.Time) {
-	doc := v.in.NVAs[name]
-	l := selection.LivenessOf(doc, v.domain.Policy.Silence, v.selected.Frozen)
-	if doc == nil {
-		return l, time.Time{}
-	}
-	return l, doc.Since
-}
-
 // owner returns the NVA behind a next hop.
 func (v view) owner(hop netip.Addr) (config.NVA, bool) {
 	for _, n := range v.domain.NVAs {

@@ -68,7 +68,7 @@ const nearlyDead = 5
 // Handle takes a batch in. The order of effects, for each NVA in the batch:
 //
 //  1. merge all its events into its document and save it, with the outbox flag set if targets must look, if it still has the ETag of the read;
-//  2. send a wake for each target that it feeds;
+//  2. send a wake for each target that it feeds, or for all of the domain if what is believed of NVAs may have changed;
 //  3. clear the outbox flag;
 //  4. park what can never be used;
 //  5. add what was accepted to the journal, where a failure is logged and nothing else.
@@ -219,7 +219,7 @@ func (i *Ingest) mergeAll(doc *state.NVA, g *group) (changed bool, parked []Park
 		if at.IsZero() {
 			at = i.Now()
 		}
-		news, err := doc.Merge(it.event, at)
+		news, err := doc.MergeLate(it.event, at, i.Now())
 		if err != nil {
 			parked = append(parked, i.park(it.message, err))
 		}
@@ -237,7 +237,11 @@ func (i *Ingest) post(ctx context.Context, d *config.Domain, doc *state.NVA, eta
 	if !doc.Outbox {
 		return nil
 	}
-	for _, t := range d.FedBy(doc.Name) {
+	fed := d.FedBy(doc.Name)
+	if doc.Wide {
+		fed = d.Targets
+	}
+	for _, t := range fed {
 		m, err := wakeFor(d.Name, t.Name, doc, g).Message()
 		if err != nil {
 			return fmt.Errorf("wake %s/%s: %w", d.Name, t.Name, err)
@@ -246,7 +250,7 @@ func (i *Ingest) post(ctx context.Context, d *config.Domain, doc *state.NVA, eta
 			return fmt.Errorf("wake %s/%s: %w", d.Name, t.Name, err)
 		}
 	}
-	doc.Outbox = false
+	doc.Outbox, doc.Wide = false, false
 	if _, err := i.Store.SaveNVA(ctx, doc, etag); err != nil && !fault.Is(err, fault.Conflict) {
 		return err
 	}

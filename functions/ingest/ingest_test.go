@@ -208,7 +208,7 @@ func nth(op string, first, last int, f fate) func(string) fate {
 func TestBatchIsMergedByNVAWithOneWriteAndOneWakeEach(t *testing.T) {
 	w := newWorld(t)
 	w.mustHandle(says(t, "nva-a", 2, nil), says(t, "nva-b", 1, nil), says(t, "nva-a", 1, nil), says(t, "nva-a", 2, nil))
-	if want := []string{"hub/both/nva-a/2", "hub/only-a/nva-a/2", "hub/both/nva-b/1"}; !slices.Equal(w.wakes, want) {
+	if want := []string{"hub/both/nva-a/2", "hub/only-a/nva-a/2", "hub/both/nva-b/1", "hub/only-a/nva-b/1"}; !slices.Equal(w.wakes, want) {
 		t.Errorf("wakes %q, want %q", w.wakes, want)
 	}
 	var saves []string
@@ -225,6 +225,24 @@ func TestBatchIsMergedByNVAWithOneWriteAndOneWakeEach(t *testing.T) {
 	}
 }
 
+// What an NVA announces wakes the targets that it feeds; what changes the belief about NVAs wakes them all.
+func TestWhoIsWoken(t *testing.T) {
+	w := newWorld(t)
+	w.mustHandle(says(t, "nva-b", 1, nil))
+	w.wakes = nil
+	w.mustHandle(says(t, "nva-b", 2, nil))
+	if want := []string{"hub/both/nva-b/2"}; !slices.Equal(w.wakes, want) {
+		t.Errorf("after a delta: wakes %q, want %q", w.wakes, want)
+	}
+	w.wakes = nil
+	w.mustHandle(says(t, "nva-b", 3, func(e *event.Event) {
+		e.Kind, e.Announce, e.Report = event.Witness, nil, event.Report{SelfTest: event.Passed, Peers: []event.Peer{{NVA: "nva-a"}}}
+	}))
+	if want := []string{"hub/both/nva-b/3", "hub/only-a/nva-b/3"}; !slices.Equal(w.wakes, want) {
+		t.Errorf("after a report on nva-a: wakes %q, want %q", w.wakes, want)
+	}
+}
+
 // The order of effects: saved, then sent, then cleared, then parked.
 func TestOrderOfEffects(t *testing.T) {
 	w := newWorld(t)
@@ -235,7 +253,7 @@ func TestOrderOfEffects(t *testing.T) {
 			effects = append(effects, op)
 		}
 	}
-	want := []string{"write nvas/hub/nva-b.json", "send hub/both/nva-b/1", "write nvas/hub/nva-b.json", "park x"}
+	want := []string{"write nvas/hub/nva-b.json", "send hub/both/nva-b/1", "send hub/only-a/nva-b/1", "write nvas/hub/nva-b.json", "park x"}
 	if !slices.Equal(effects, want) {
 		t.Errorf("effects %q, want %q", effects, want)
 	}

@@ -83,10 +83,29 @@ func (x *run) record(doc *state.Target, e ended) {
 		return
 	}
 	doc.Applied = e.view.revisions
+	doc.Carried = e.view.carried()
 	// Another run may have claimed names for a write that is still on its way: then a later run forgets those that nobody uses.
 	if doc == e.view.doc && len(doc.Intents) == 0 {
 		doc.Disown(e.view.kept())
 	}
+}
+
+// carried says who carries what, and why: one entry for each next hop and reason, in the order of their first prefix.
+func (v view) carried() []state.Carried {
+	var out []state.Carried
+	at := map[[2]string]int{}
+	for _, c := range v.selected.Choices {
+		why := v.selected.Because(c)
+		key := [2]string{c.NextHop.String(), why}
+		i, known := at[key]
+		if !known {
+			i = len(out)
+			at[key] = i
+			out = append(out, state.Carried{NVA: c.NVA, NextHop: c.NextHop, Why: why})
+		}
+		out[i].Prefixes = append(out[i].Prefixes, c.Prefix)
+	}
+	return out
 }
 
 // kept returns the names, in lower case, of the managed routes that the table holds after the plan.

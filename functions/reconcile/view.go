@@ -6,12 +6,14 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/pointsman/pointsman/functions/documents"
 	"github.com/pointsman/pointsman/shared/answer"
 	"github.com/pointsman/pointsman/shared/coalesce"
 	"github.com/pointsman/pointsman/shared/config"
+	"github.com/pointsman/pointsman/shared/liveness"
 	"github.com/pointsman/pointsman/shared/plan"
 	"github.com/pointsman/pointsman/shared/selection"
 	"github.com/pointsman/pointsman/shared/state"
@@ -91,7 +93,7 @@ func (x *run) waits(v *view) bool {
 	if p := x.doc.Pending; p != nil && x.done == 0 { // what waited before a write of ours is in that write
 		before = coalesce.Account{Since: p.Since, At: p.At, Accrued: p.Accrued, Weight: p.Weight}
 	}
-	v.fireAt, v.account = answer.Price(v.domain.Config).FireAt(before, answer.Weigh(v.input(v.domain, v.docs), v.selected.Frozen, v.plan), v.at)
+	v.fireAt, v.account = answer.Price(v.domain.Config).FireAt(before, answer.Weigh(v.input(v.domain, v.docs), v.selected.Live, v.plan), v.at)
 	return v.fireAt.Sub(v.at) > coalesce.MinWait
 }
 
@@ -117,8 +119,13 @@ func (v view) result() state.Result {
 // warnings names what a person should look at.
 func (v view) warnings() []string {
 	var out []string
-	if v.selected.Frozen {
-		out = append(out, "every NVA is silent: nothing is moved until one is heard (is the bus or the agents' way to it down?)")
+	if v.selected.Live.Frozen {
+		out = append(out, frozen(v.selected.Live))
+	}
+	for _, n := range v.domain.Config.NVAs {
+		if b := v.selected.Live.Of[n.Name]; b.State == liveness.Suspect || b.State == liveness.ControlLost || b.State == liveness.Hold && !v.selected.Live.Frozen {
+			out = append(out, n.Name+" is "+b.String())
+		}
 	}
 	last := 0
 	for _, c := range v.selected.Choices {
@@ -136,6 +143,12 @@ func (v view) warnings() []string {
 		out = append(out, "the newest domain file is not valid, the last valid one is in force: "+p.String())
 	}
 	return shorten(out)
+}
+
+// frozen says why nothing moves because of silence.
+func frozen(live liveness.View) string {
+	return fmt.Sprintf("more than half of the NVAs were lost at once (%s): it is rather the way to them that is broken, so they keep what they carry; drain those that are dead (is the bus, or the agents' way to it, down?)",
+		strings.Join(live.Lost, ", "))
 }
 
 func shorten(list []string) []string {

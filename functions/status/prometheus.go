@@ -6,7 +6,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/pointsman/pointsman/shared/selection"
+	"github.com/pointsman/pointsman/shared/liveness"
 	"github.com/pointsman/pointsman/shared/state"
 )
 
@@ -30,7 +30,7 @@ func (r Report) Prometheus() string {
 }
 
 func (m metrics) nva(domain string, n NVA) {
-	for _, l := range []selection.Liveness{selection.Up, selection.ControlLost, selection.Down, selection.Draining, selection.Unheard} {
+	for _, l := range liveness.States() {
 		m.add("pointsman_nva_liveness", "1 for the liveness that the NVA has.", "gauge", truth(n.Liveness == l.String()), "domain", domain, "nva", n.Name, "liveness", l.String())
 	}
 	m.add("pointsman_nva_prefixes", "Prefixes that the NVA announces.", "gauge", float64(n.Prefixes), "domain", domain, "nva", n.Name)

@@ -9,8 +9,8 @@ import (
 	"github.com/pointsman/pointsman/functions/documents"
 	"github.com/pointsman/pointsman/shared/config"
 	"github.com/pointsman/pointsman/shared/event"
+	"github.com/pointsman/pointsman/shared/liveness"
 	"github.com/pointsman/pointsman/shared/located"
-	"github.com/pointsman/pointsman/shared/selection"
 	"github.com/pointsman/pointsman/shared/state"
 )
 
@@ -44,7 +44,8 @@ type Report struct {
 // Domain is one domain file with its NVAs and targets.
 type Domain struct {
 	Name     string           `json:"name"`
-	Frozen   bool             `json:"frozen"`             // every NVA is silent: nothing moves
+	Frozen   bool             `json:"frozen"`             // more than half of the NVAs were lost at once: they keep what they carry
+	Lost     []string         `json:"lost,omitempty"`     // these
 	Problems located.Problems `json:"problems,omitempty"` // of the newest file, if it is not the one in force
 	Error    string           `json:"error,omitempty"`    // why there is nothing to show
 	NVAs     []NVA            `json:"nvas"`
@@ -55,8 +56,13 @@ type Domain struct {
 type NVA struct {
 	Name       string        `json:"name"`
 	Liveness   string        `json:"liveness"`
-	Since      time.Time     `json:"since,omitzero"`    // of the liveness
-	LastSeen   time.Time     `json:"lastSeen,omitzero"` // the newest event; beats of a living agent are not events
+	Since      time.Time     `json:"since,omitzero"` // of the liveness
+	Why        string        `json:"why,omitempty"`  // the evidence for it
+	HoldDown   time.Time     `json:"holdDownUntil,omitzero"`
+	Untold     bool          `json:"waitsToBeTold,omitempty"` // holdDown is never, and no operator has said that it may take prefixes back
+	Report     *Witness      `json:"report,omitempty"`        // what its agent says of itself and its peers
+	Order      *state.Order  `json:"order,omitempty"`         // an operator's last word
+	LastSeen   time.Time     `json:"lastSeen,omitzero"`       // the newest event; beats of a living agent are not events
 	Restarting bool          `json:"restarting,omitempty"`
 	Notice     string        `json:"notice,omitempty"` // the agent's reason for draining or restarting
 	Prefixes   int           `json:"prefixes"`
@@ -64,6 +70,15 @@ type NVA struct {
 	Missing    uint64        `json:"missingEvents"`
 	Differs    bool          `json:"digestDiffers"` // all events are in, and the RIB still differs from the agent's
 	Clone      *state.Clone  `json:"clone,omitempty"`
+}
+
+// Witness is what an agent says of itself and its peers.
+type Witness struct {
+	SelfCheck event.Check  `json:"selfCheck"`
+	SelfTest  event.Check  `json:"selfTest"`
+	Drain     string       `json:"drain,omitempty"`
+	Reason    string       `json:"reason,omitempty"`
+	Peers     []event.Peer `json:"peers,omitempty"`
 }
 
 // Target is what is known of one target.
@@ -79,6 +94,7 @@ type Target struct {
 	Writes   uint64            `json:"writes"`
 	Outcomes map[string]uint64 `json:"outcomes,omitempty"`
 	InFlight []state.Intent    `json:"inFlight,omitempty"`
+	Carried  []state.Carried   `json:"carried,omitempty"` // who carries what, and why
 }
 
 // Report reads everything. only names the one domain to show; empty shows all.
@@ -117,9 +133,10 @@ func (s *Status) domain(ctx context.Context, name string) (Domain, error) {
 	if err != nil {
 		return out, err
 	}
-	out.Frozen = selection.Frozen(d.Config, docs)
+	live := liveness.Judge(d.Config, docs, s.Now())
+	out.Frozen, out.Lost = live.Frozen, live.Lost
 	for _, n := range d.Config.NVAs {
-		out.NVAs = append(out.NVAs, describeNVA(n.Name, docs[n.Name], d.Config.Policy.Silence, out.Frozen))
+		out.NVAs = append(out.NVAs, describeNVA(n.Name, docs[n.Name], live.Of[n.Name]))
 	}
 	for _, t := range d.Config.Targets {
 		var doc *state.Target
@@ -131,12 +148,19 @@ func (s *Status) domain(ctx context.Context, name string) (Domain, error) {
 	return out, nil
 }
 
-func describeNVA(name string, doc *state.NVA, silence config.Silence, frozen bool) NVA {
-	out := NVA{Name: name, Liveness: selection.LivenessOf(doc, silence, frozen).String()}
+func describeNVA(name string, doc *state.NVA, belief liveness.Belief) NVA {
+	out := NVA{Name: name, Liveness: belief.State.String(), Since: belief.Since, Why: belief.Why, HoldDown: belief.Trusted, Untold: belief.Untold}
 	if doc == nil {
 		return out
 	}
-	out.Since, out.LastSeen, out.Restarting, out.Version, out.Clone = doc.Since, doc.LastSeen, doc.Restarting(), doc.Claim, doc.Clone
+	if !doc.Report.Empty() {
+		w := Witness(doc.Report)
+		out.Report = &w
+	}
+	if doc.Order != (state.Order{}) {
+		out.Order = &doc.Order
+	}
+	out.LastSeen, out.Restarting, out.Version, out.Clone = doc.LastSeen, doc.Restarting(), doc.Claim, doc.Clone
 	out.Prefixes = len(doc.RIB())
 	out.Missing, out.Differs = doc.Gap()
 	if doc.Restarting() || doc.Draining() {
@@ -148,6 +172,6 @@ func describeNVA(name string, doc *state.NVA, silence config.Silence, frozen boo
 func describeTarget(t config.Target, doc *state.Target) Target {
 	return Target{
 		Name: t.Name, Table: t.RouteTable, Result: doc.Result, Trouble: doc.Trouble, LastGood: doc.LastGood, FireAt: doc.FireAt,
-		Managed: len(doc.Owned), Limit: t.Limit, Writes: doc.Writes, Outcomes: doc.Counts, InFlight: doc.Intents,
+		Managed: len(doc.Owned), Limit: t.Limit, Writes: doc.Writes, Outcomes: doc.Counts, InFlight: doc.Intents, Carried: doc.Carried,
 	}
 }

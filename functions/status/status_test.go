@@ -70,6 +70,9 @@ func (e estate) NVAs(context.Context, *config.Domain) (map[string]*state.NVA, er
 	e.merge(a, event.Event{Kind: event.Draining, Version: event.Version{Epoch: 1, Seq: 5}, Reason: "kernel update"})
 	e.merge(b, event.Event{Kind: event.Delta, Version: event.Version{Epoch: 1, Seq: 1}, Announce: []route.Entry{{Prefix: p}}, Beat: 1})
 	e.merge(b, event.Event{Kind: event.Expired, Version: event.Version{Epoch: 1, Seq: 1}, Beat: 1})
+	e.merge(b, event.Event{Kind: event.Witness, Version: event.Version{Epoch: 1, Seq: 2}, Beat: 1, Report: event.Report{
+		SelfTest: event.Passed, Peers: []event.Peer{{NVA: "nva-a", Reachable: true}, {NVA: "nva-c"}},
+	}})
 	b.Clone = &state.Clone{Boot: "other", Epoch: 1}
 	return map[string]*state.NVA{"nva-a": a, "nva-b": b}, e.broken
 }

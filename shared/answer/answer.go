@@ -7,6 +7,7 @@ import (
 
 	"github.com/pointsman/pointsman/shared/coalesce"
 	"github.com/pointsman/pointsman/shared/config"
+	"github.com/pointsman/pointsman/shared/liveness"
 	"github.com/pointsman/pointsman/shared/plan"
 	"github.com/pointsman/pointsman/shared/selection"
 )
@@ -33,12 +34,12 @@ func Wants(choices []selection.Choice) []plan.Want {
 	return out
 }
 
-// Weigh says what the plan is good for, in prefixes: a move away from a next hop that no live announcer of the prefix has is a move
+// Weigh says what the plan is good for, in prefixes: a move away from a next hop that no usable announcer of the prefix has is a move
 // away from a dead one.
-func Weigh(in selection.Input, frozen bool, p plan.Plan) coalesce.Change {
+func Weigh(in selection.Input, live liveness.View, p plan.Plan) coalesce.Change {
 	c := coalesce.Change{Missing: len(p.Added), Better: len(p.Removed)}
 	for _, m := range p.Changed {
-		if Alive(in, frozen, m.Prefix, m.From) {
+		if Alive(in, live, m.Prefix, m.From) {
 			c.Better++
 		} else {
 			c.Dead++
@@ -48,15 +49,14 @@ func Weigh(in selection.Input, frozen bool, p plan.Plan) coalesce.Change {
 }
 
 // Alive reports whether the NVA behind hop is up, or at least not known to be down, and announces p.
-func Alive(in selection.Input, frozen bool, p netip.Prefix, hop netip.Addr) bool {
+func Alive(in selection.Input, live liveness.View, p netip.Prefix, hop netip.Addr) bool {
 	for _, nva := range in.Domain.NVAs {
 		doc := in.NVAs[nva.Name]
 		if doc == nil || nva.NextHop(p) != hop {
 			continue
 		}
 		_, announced := doc.Announces(p)
-		l := selection.LivenessOf(doc, in.Domain.Policy.Silence, frozen)
-		return announced && (l == selection.Up || l == selection.ControlLost)
+		return announced && live.Of[nva.Name].State.Usable()
 	}
 	return false
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/pointsman/pointsman/shared/coalesce"
 	"github.com/pointsman/pointsman/shared/config"
 	"github.com/pointsman/pointsman/shared/event"
+	"github.com/pointsman/pointsman/shared/liveness"
 	"github.com/pointsman/pointsman/shared/plan"
 	"github.com/pointsman/pointsman/shared/route"
 	"github.com/pointsman/pointsman/shared/selection"
@@ -58,8 +59,15 @@ func TestAMoveFromADeadNextHopIsUrgent(t *testing.T) {
 				Domain: &config.Domain{Policy: config.Policy{Silence: tt.silence}, NVAs: []config.NVA{{Name: "nva-x", NextHops: []netip.Addr{netip.MustParseAddr("10.0.0.5")}}, {Name: "nva-a", NextHops: []netip.Addr{hop}}}},
 				NVAs:   map[string]*state.NVA{"nva-a": doc},
 			}
+			if !tt.frozen {
+				other := state.NewNVA("hub", "nva-x")
+				if _, err := other.Merge(event.Event{Domain: "hub", NVA: "nva-x", Kind: event.Alive, Version: event.Version{Epoch: 1, Seq: 1}, Boot: "b", Beat: 1}, at); err != nil {
+					t.Fatal(err)
+				}
+				in.NVAs["nva-x"] = other
+			}
 			move := plan.Plan{Changed: []plan.Change{{Prefix: p, From: tt.hop, To: netip.MustParseAddr("10.0.0.5")}}}
-			if got := answer.Weigh(in, tt.frozen, move); got != tt.want {
+			if got := answer.Weigh(in, liveness.Judge(in.Domain, in.NVAs, at), move); got != tt.want {
 				t.Errorf("got %+v, want %+v", got, tt.want)
 			}
 		})
@@ -67,7 +75,7 @@ func TestAMoveFromADeadNextHopIsUrgent(t *testing.T) {
 }
 
 func TestAdditionsAreMissingAndRemovalsAreNotUrgent(t *testing.T) {
-	got := answer.Weigh(selection.Input{}, false, plan.Plan{Added: make([]plan.Change, 2), Removed: make([]plan.Change, 3)})
+	got := answer.Weigh(selection.Input{}, liveness.View{}, plan.Plan{Added: make([]plan.Change, 2), Removed: make([]plan.Change, 3)})
 	if want := (coalesce.Change{Missing: 2, Better: 3}); got != want {
 		t.Errorf("got %+v, want %+v", got, want)
 	}

@@ -22,13 +22,30 @@ type Domain struct {
 // Policy decides which NVA carries a prefix and when a change is written.
 type Policy struct {
 	Silence         Silence
-	HoldDown        time.Duration // how long an NVA must be up before it takes prefixes back from one that works
+	HoldDown        time.Duration // how long an NVA must be up, and a prefix announced, before it takes prefixes back from one that works; or Never
+	AnswerWithin    time.Duration // how long an accused NVA may take to show that it lives; 0: until its dead-man switch fires
+	Damping         Damping
 	RouteNamePrefix string        // half of the proof that a route is managed; the other half is the target's document
 	WritePrice      float64       // the accumulated staleness, in weighted prefix-seconds, that is worth a write
 	WriteCap        time.Duration // no change waits longer than this for company
 }
 
-// Silence says what it means that an agent is no longer heard while nobody can confirm that its NVA is dead.
+// Never is a hold-down that only an operator's word ends.
+const Never time.Duration = -1
+
+// Damping keeps a prefix that comes and goes from returning to an NVA while another one works. The arithmetic is that of RFC 2439, section 4: every loss
+// costs LossPenalty, the sum decays by half every HalfLife; once it has reached Suppress the prefix does not return before the sum is below Reuse. It never
+// delays leaving.
+type Damping struct {
+	HalfLife        time.Duration // 0: no damping
+	Suppress, Reuse float64
+	Ceiling         float64 // the sum never grows above it: the longest wait is HalfLife times log2(Ceiling/Reuse)
+}
+
+// LossPenalty is what one loss of a prefix costs (RFC 2439, section 4.8.4).
+const LossPenalty = 1000
+
+// Silence says what it means that an agent is no longer heard while no witness can tell whether its NVA forwards.
 type Silence uint8
 
 // The meanings of silence. Whatever is chosen, nothing moves when every NVA is silent.

@@ -21,6 +21,11 @@ const (
 	DefaultPreference      = 100
 	DefaultMaxPrefixes     = 1000
 	DefaultHoldDown        = 30 * time.Second
+	DefaultAnswerWithin    = 3 * time.Second
+	DefaultHalfLife        = 5 * time.Minute
+	DefaultSuppress        = 2000
+	DefaultReuse           = 750
+	DefaultCeiling         = 6000
 	DefaultRouteNamePrefix = "pointsman-"
 	DefaultWritePrice      = 5
 	DefaultWriteCap        = 30 * time.Second
@@ -50,9 +55,11 @@ func domain(m located.Map) *Domain {
 }
 
 func policy(n located.Node) Policy {
-	m := n.Map("silence", "holdDown", "routeNamePrefix", "writePrice", "writeCap")
+	m := n.Map("silence", "holdDown", "answerWithin", "damping", "routeNamePrefix", "writePrice", "writeCap")
 	p := Policy{
-		HoldDown:        located.Or(m.Get("holdDown"), DefaultHoldDown, "a duration from 0s to 24h", located.Duration(0, 24*time.Hour)),
+		HoldDown:        located.Or(m.Get("holdDown"), DefaultHoldDown, "a duration from 0s to 24h, or never", parseHoldDown),
+		AnswerWithin:    located.Or(m.Get("answerWithin"), DefaultAnswerWithin, "a duration from 0s (off) to 1m", located.Duration(0, time.Minute)),
+		Damping:         damping(m.Get("damping")),
 		RouteNamePrefix: located.Or(m.Get("routeNamePrefix"), DefaultRouteNamePrefix, "2 to 30 of letters, digits, _ . - that begin with a letter or digit and end with -", parseRouteNamePrefix),
 		WritePrice:      located.Or(m.Get("writePrice"), DefaultWritePrice, "weighted prefix-seconds from 0 to 10000", number(0, 10000)),
 		WriteCap:        located.Or(m.Get("writeCap"), DefaultWriteCap, "a duration from 0s to 10m", located.Duration(0, 10*time.Minute)),
@@ -61,6 +68,29 @@ func policy(n located.Node) Policy {
 	p.Silence = located.Or(silence, 0, "down or hold", parseSilence)
 	return p
 }
+
+func damping(n located.Node) Damping {
+	m := n.Map("halfLife", "suppress", "reuse", "ceiling")
+	const bounds = "a number from 1 to 8000; every loss costs 1000"
+	before := len(n.Problems())
+	d := Damping{
+		HalfLife: located.Or(m.Get("halfLife"), DefaultHalfLife, "a duration from 1s to 1h, or 0s for no damping", parseHalfLife),
+		Suppress: located.Or(m.Get("suppress"), DefaultSuppress, bounds, number(1, maxMerit)),
+		Reuse:    located.Or(m.Get("reuse"), DefaultReuse, bounds, number(1, maxMerit)),
+		Ceiling:  located.Or(m.Get("ceiling"), DefaultCeiling, bounds, number(1, maxMerit)),
+	}
+	switch {
+	case len(n.Problems()) > before: // the relation of a value to a default says nothing
+	case d.Reuse > d.Suppress:
+		n.Reportf("reuse is %g and suppress %g: want reuse not above suppress", d.Reuse, d.Suppress)
+	case d.Ceiling < d.Suppress:
+		n.Reportf("ceiling is %g and suppress %g: want a ceiling of at least suppress", d.Ceiling, d.Suppress)
+	}
+	return d
+}
+
+// maxMerit is the most that the losses of a prefix can cost: no more of them are remembered.
+const maxMerit = LossPenalty * 8
 
 func guards(n located.Node) Guards {
 	m := n.Map("maxRemoved", "minRemoved")
@@ -209,6 +239,21 @@ func parseSilence(s string) (Silence, error) {
 		return SilenceHold, nil
 	}
 	return 0, fmt.Errorf("found %q", s)
+}
+
+func parseHoldDown(s string) (time.Duration, error) {
+	if s == "never" {
+		return Never, nil
+	}
+	return located.Duration(0, 24*time.Hour)(s)
+}
+
+func parseHalfLife(s string) (time.Duration, error) {
+	d, err := located.Duration(0, time.Hour)(s)
+	if err == nil && d > 0 && d < time.Second {
+		return 0, fmt.Errorf("found %q", s)
+	}
+	return d, err
 }
 
 func parseShare(s string) (float64, error) {

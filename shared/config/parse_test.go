@@ -94,7 +94,8 @@ func TestDefaults(t *testing.T) {
 	want := &config.Domain{
 		Name: "hub",
 		Policy: config.Policy{
-			Silence: config.SilenceHold, HoldDown: 30 * time.Second, RouteNamePrefix: "pointsman-", WritePrice: 5, WriteCap: 30 * time.Second,
+			Silence: config.SilenceHold, HoldDown: 30 * time.Second, AnswerWithin: 3 * time.Second, RouteNamePrefix: "pointsman-", WritePrice: 5, WriteCap: 30 * time.Second,
+			Damping: config.Damping{HalfLife: 5 * time.Minute, Suppress: 2000, Reuse: 750, Ceiling: 6000},
 		},
 		Guards:  config.Guards{MaxRemovedShare: 0.5, MinRemoved: 10},
 		NVAs:    []config.NVA{{Name: "nva-a", NextHops: []netip.Addr{netip.MustParseAddr("10.0.0.4")}, Preference: 100, MaxPrefixes: 1000, Allow: []route.Match{match(t, "10.0.0.0/8 le 24")}}},
@@ -110,7 +111,9 @@ func TestEveryFieldIsRead(t *testing.T) {
 domain: branch-7
 policy:
   silence: down
-  holdDown: 0s
+  holdDown: never
+  answerWithin: 0s
+  damping: {halfLife: 1h, suppress: 1000.5, reuse: 1, ceiling: 8000}
   routeNamePrefix: P.m_-
   writePrice: 0
   writeCap: 10m
@@ -134,8 +137,11 @@ targets:
     limit: 400
 `)
 	want := &config.Domain{
-		Name:   "branch-7",
-		Policy: config.Policy{Silence: config.SilenceDown, RouteNamePrefix: "P.m_-", WriteCap: 10 * time.Minute},
+		Name: "branch-7",
+		Policy: config.Policy{
+			Silence: config.SilenceDown, HoldDown: config.Never, RouteNamePrefix: "P.m_-", WriteCap: 10 * time.Minute,
+			Damping: config.Damping{HalfLife: time.Hour, Suppress: 1000.5, Reuse: 1, Ceiling: 8000},
+		},
 		Guards: config.Guards{MaxRemovedShare: 0.125, MinRemoved: 100000},
 		NVAs: []config.NVA{
 			{
@@ -201,15 +207,15 @@ func TestDocument(t *testing.T) {
 // knownKeys asks the parser for its keys: it lists them where it finds an unknown one.
 func knownKeys(t *testing.T) string {
 	t.Helper()
-	_, problems := config.Parse("keys.yaml", []byte("x: 1\npolicy: {x: 1}\nguards: {x: 1}\nnvas: [{x: 1}]\ntargets: [{x: 1}]\n"))
+	_, problems := config.Parse("keys.yaml", []byte("x: 1\npolicy: {x: 1, damping: {x: 1}}\nguards: {x: 1}\nnvas: [{x: 1}]\ntargets: [{x: 1}]\n"))
 	var keys []string
 	for _, p := range problems {
 		if _, list, ok := strings.Cut(p.Text, "known here: "); ok {
 			keys = append(keys, list)
 		}
 	}
-	if len(keys) != 5 {
-		t.Fatalf("the parser lists the keys of %d mappings, want 5", len(keys))
+	if len(keys) != 6 {
+		t.Fatalf("the parser lists the keys of %d mappings, want 6", len(keys))
 	}
 	return strings.Join(keys, ", ")
 }

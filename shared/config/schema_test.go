@@ -58,12 +58,12 @@ func (s schema) follow(root schema) schema {
 // parts are the mappings of the file: where an unknown key in each makes the parser list the known ones.
 func parts(root schema) map[string]schema {
 	return map[string]schema{
-		"": root, "policy.": root.Defs["policy"], "guards.": root.Defs["guards"], "nvas[0].": root.Defs["nva"], "targets[0].": root.Defs["target"],
+		"": root, "policy.": root.Defs["policy"], "policy.damping.": root.Defs["damping"], "guards.": root.Defs["guards"], "nvas[0].": root.Defs["nva"], "targets[0].": root.Defs["target"],
 	}
 }
 
 func TestSchemaHasTheKeysOfTheCode(t *testing.T) {
-	_, problems := config.Parse("keys.yaml", []byte("x: 1\npolicy: {x: 1}\nguards: {x: 1}\nnvas: [{x: 1}]\ntargets: [{x: 1}]\n"))
+	_, problems := config.Parse("keys.yaml", []byte("x: 1\npolicy: {x: 1, damping: {x: 1}}\nguards: {x: 1}\nnvas: [{x: 1}]\ntargets: [{x: 1}]\n"))
 	known, required := map[string][]string{}, map[string][]string{}
 	for _, p := range problems {
 		if where, ok := strings.CutSuffix(p.Field, "x"); ok {
@@ -98,6 +98,11 @@ func with(where, key, value string) bool {
 		"guards.":     {},
 		"nvas[0].":    {"name": "nva-a", "nextHops": "[10.0.0.4]", "allow": "[10.0.0.0/8]"},
 		"targets[0].": {"name": "spokes", "routeTable": table + "spokes"},
+		// Each of the three is bounded by its neighbour too.
+		"policy.damping.": {"reuse": "1", "suppress": "1", "ceiling": "8000"},
+	}
+	if where == "policy.damping." && key == "reuse" {
+		fields[where]["suppress"] = "8000"
 	}
 	fields[where][key] = value
 	flow := func(part string) string {
@@ -107,6 +112,7 @@ func with(where, key, value string) bool {
 		}
 		return "{" + strings.Join(out, ", ") + "}"
 	}
+	fields["policy."]["damping"] = flow("policy.damping.")
 	_, problems := config.Parse("f.yaml", fmt.Appendf(nil, "domain: %s\npolicy: %s\nguards: %s\nnvas: [%s]\ntargets: [%s]\n",
 		fields[""]["domain"], flow("policy."), flow("guards."), flow("nvas[0]."), flow("targets[0].")))
 	return len(problems) == 0
@@ -145,8 +151,8 @@ func TestSchemaBoundsAreThoseOfTheCode(t *testing.T) {
 			}
 		}
 	}
-	if bounds != 10 {
-		t.Errorf("compared %d bounds, want 10", bounds)
+	if bounds != 16 {
+		t.Errorf("compared %d bounds, want 16", bounds)
 	}
 }
 
@@ -164,15 +170,15 @@ func TestSchemaDefaults(t *testing.T) {
 			}
 		}
 	}
-	text = strings.Replace(text, "hold}", "hold"+lines["policy."]+"}", 1)
+	text = strings.Replace(text, "hold}", "hold"+lines["policy."]+", damping: {"+strings.TrimPrefix(lines["policy.damping."], ", ")+"}}", 1)
 	text = strings.Replace(text, "le 24]}", "le 24]"+lines["nvas[0]."]+"}", 1)
 	text = strings.Replace(text, "spokes}\n", "spokes"+lines["targets[0]."]+"}\n", 1)
 	text = strings.Replace(text, "guards:\n", "guards: {"+strings.TrimPrefix(lines["guards."], ", ")+"}\n", 1)
 	if diff := cmp.Diff(parse(t, "minimal.yaml", minimal), parse(t, "spelt-out.yaml", text), values()); diff != "" {
 		t.Errorf("(-code +schema):\n%s", diff)
 	}
-	if count != 9 {
-		t.Errorf("the schema has %d defaults, want 9", count)
+	if count != 14 {
+		t.Errorf("the schema has %d defaults, want 14", count)
 	}
 }
 

@@ -1,8 +1,8 @@
 // Package selection decides which NVA carries a prefix.
 //
-// Fast away, slow back: an NVA that is not to be used is left at once; one that has just come up takes a prefix from a working
-// one only after the hold-down. Silence never blackholes: a prefix that any NVA announces keeps a next hop, whatever is known
-// of that NVA.
+// Fast away, slow back: an NVA that is not to be used is left at once; one that has just come up, or has just announced the prefix, takes it from
+// a working one only after the hold-down, and later still if it comes and goes (damping). Silence never blackholes: a prefix that any NVA announces
+// keeps a next hop, whatever is believed of that NVA.
 package selection
 
 import (
@@ -10,41 +10,14 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/pointsman/pointsman/shared/config"
+	"github.com/pointsman/pointsman/shared/liveness"
 	"github.com/pointsman/pointsman/shared/route"
 	"github.com/pointsman/pointsman/shared/state"
 )
-
-// Liveness is what is believed of an NVA.
-type Liveness uint8
-
-// The beliefs, best first.
-const (
-	Up          Liveness = iota + 1 // its agent is heard
-	ControlLost                     // its agent is silent; it may well forward: keep what it has, move nothing onto it
-	Down                            // its agent is silent, and the domain says that this means dead
-	Draining                        // it asked to carry nothing
-	Unheard                         // it was never heard
-)
-
-// String returns the word that Status and metrics show.
-func (l Liveness) String() string {
-	switch l {
-	case Up:
-		return "up"
-	case ControlLost:
-		return "control-lost"
-	case Down:
-		return "down"
-	case Draining:
-		return "draining"
-	case Unheard:
-		return "unheard"
-	}
-	return fmt.Sprintf("liveness-%d", uint8(l))
-}
 
 // Reason says why an NVA was chosen for a prefix.
 type Reason uint8
@@ -52,7 +25,7 @@ type Reason uint8
 // The reasons.
 const (
 	Best       Reason = iota + 1 // preference, then metric, then name
-	Kept                         // installed, and a better one is not to be trusted yet (hold-down), or it is only control-lost
+	Kept                         // installed, while a better one is not to be trusted yet, or it is not known to be up itself
 	Returning                    // in its hold-down, but no other is up
 	LastHolder                   // nobody who announces the prefix is up: better a doubtful next hop than none
 )
@@ -87,6 +60,40 @@ type Choice struct {
 	NVA     string
 	NextHop netip.Addr
 	Reason  Reason
+	Passed  []Passed // the NVAs that are preferred to it and were not taken, best first
+}
+
+// Passed is an NVA that was not taken although it is preferred.
+type Passed struct {
+	NVA      string
+	Obstacle Obstacle
+	Until    time.Time // when the obstacle goes away by itself; zero: it does not, or nobody knows
+}
+
+// Obstacle is what keeps a preferred NVA from being taken.
+type Obstacle uint8
+
+// The obstacles.
+const (
+	NotUp    Obstacle = iota + 1 // what is believed of it says why
+	HoldDown                     // it, or its announcement, is too young
+	Damped                       // it has lost the prefix too often
+	Untold                       // hold-down is "never", and no operator has told it to take prefixes back
+)
+
+// String returns the words that Status shows.
+func (o Obstacle) String() string {
+	switch o {
+	case NotUp:
+		return "not up"
+	case HoldDown:
+		return "in its hold-down"
+	case Damped:
+		return "damped, it has lost the prefix too often"
+	case Untold:
+		return "waiting to be told (pointsman resume)"
+	}
+	return fmt.Sprintf("obstacle-%d", uint8(o))
 }
 
 // Refusal is an announcement that the domain file does not let through.
@@ -108,13 +115,36 @@ func (r Refusal) String() string {
 type Result struct {
 	Choices  []Choice // in the order of route.Compare
 	Refused  []Refusal
-	Frozen   bool      // every NVA that was ever heard is silent: the control plane is broken, not the NVAs
-	NextLook time.Time // when a hold-down ends and the answer may change without news; zero: never
+	Live     liveness.View
+	NextLook time.Time // when the answer may change without news: a hold-down ends, an accused NVA should have answered; zero: never
+}
+
+// Because says why a prefix has its next hop: "nva-a is down since 2026-05-28T12:03:04Z (expired, witnessed by nva-b, nva-c)".
+func (r Result) Because(c Choice) string {
+	parts := make([]string, 0, len(c.Passed)+1)
+	for _, p := range c.Passed {
+		switch {
+		case p.Obstacle == NotUp:
+			parts = append(parts, p.NVA+" is "+r.Live.Of[p.NVA].String())
+		case p.Until.IsZero():
+			parts = append(parts, p.NVA+" is "+p.Obstacle.String())
+		default:
+			parts = append(parts, p.NVA+" is "+p.Obstacle.String()+" until "+p.Until.UTC().Format(time.RFC3339))
+		}
+	}
+	if own := r.Live.Of[c.NVA]; own.State != liveness.Up {
+		parts = append(parts, c.NVA+" is "+own.String())
+	}
+	if len(parts) == 0 {
+		parts = append(parts, c.Reason.String())
+	}
+	return strings.Join(parts, "; ")
 }
 
 // Select answers which next hop every prefix of the target should have.
 func Select(in Input) Result {
-	s := selector{Input: in, result: Result{Frozen: Frozen(in.Domain, in.NVAs)}}
+	s := selector{Input: in, result: Result{Live: liveness.Judge(in.Domain, in.NVAs, in.Now)}}
+	s.result.NextLook = s.result.Live.Look
 	byPrefix := map[netip.Prefix][]Candidate{}
 	for _, nva := range in.Domain.NVAs {
 		if doc := in.NVAs[nva.Name]; doc != nil && in.Target.Fed(nva.Name) {
@@ -127,65 +157,28 @@ func Select(in Input) Result {
 	}
 	slices.SortFunc(prefixes, route.Compare)
 	for _, p := range prefixes {
-		c, look := Choose(Question{Prefix: p, Installed: s.Installed[p], Frozen: s.result.Frozen, Now: s.Now}, byPrefix[p])
+		c, look := Choose(Question{Prefix: p, Installed: s.Installed[p], Policy: in.Domain.Policy, Now: s.Now}, byPrefix[p])
 		s.result.Choices = append(s.result.Choices, c)
 		s.result.NextLook = Sooner(s.result.NextLook, look)
 	}
 	return s.result
 }
 
-// Frozen reports whether every NVA of the domain that was ever heard is silent.
-func Frozen(d *config.Domain, docs map[string]*state.NVA) bool {
-	heard := false
-	for _, nva := range d.NVAs {
-		doc := docs[nva.Name]
-		if doc == nil || !doc.Heard() {
-			continue
-		}
-		if !doc.Silent() {
-			return false
-		}
-		heard = true
-	}
-	return heard
-}
-
-// LivenessOf says what is believed of an NVA.
-//
-//	heard  draining  silent  silence: / frozen   -> liveness
-//	no     -         -       -                      unheard
-//	yes    yes       -       -                      draining      (positive evidence outranks silence)
-//	yes    no        no      -                      up
-//	yes    no        yes     hold, or frozen        control-lost
-//	yes    no        yes     down                   down
-func LivenessOf(doc *state.NVA, silence config.Silence, frozen bool) Liveness {
-	switch {
-	case doc == nil || !doc.Heard():
-		return Unheard
-	case doc.Draining():
-		return Draining
-	case !doc.Silent():
-		return Up
-	case frozen || silence == config.SilenceHold:
-		return ControlLost
-	default:
-		return Down
-	}
-}
-
 // Candidate is one NVA that announces the prefix in question, and may.
 type Candidate struct {
-	NVA      config.NVA
-	Metric   uint32
-	Liveness Liveness
-	UpAt     time.Time // when its hold-down ends
+	NVA    config.NVA
+	Metric uint32
+	Belief liveness.Belief
+	Since  time.Time   // since when it announces the prefix without a break; zero: for long
+	Losses []time.Time // when it lost the prefix, ascending
+	Told   time.Time   // when an operator last said that it may carry routes; zero: never
 }
 
 // Question is what the choice for one prefix depends on beside its candidates.
 type Question struct {
 	Prefix    netip.Prefix
 	Installed netip.Addr // its next hop in the target; invalid: none of ours
-	Frozen    bool
+	Policy    config.Policy
 	Now       time.Time
 }
 
@@ -196,7 +189,7 @@ type selector struct {
 
 // announcements adds what the NVA announces and may announce.
 func (s *selector) announcements(nva config.NVA, doc *state.NVA, byPrefix map[netip.Prefix][]Candidate) {
-	c := Candidate{NVA: nva, Liveness: LivenessOf(doc, s.Domain.Policy.Silence, s.result.Frozen), UpAt: doc.Since.Add(s.Domain.Policy.HoldDown)}
+	c := Candidate{NVA: nva, Belief: s.result.Live.Of[nva.Name], Told: Told(doc)}
 	var allowed []route.Entry
 	for _, e := range doc.RIB() {
 		if why := Refuse(nva, e.Prefix); why != "" {
@@ -214,9 +207,17 @@ func (s *selector) announcements(nva config.NVA, doc *state.NVA, byPrefix map[ne
 		if !s.Target.Wants(e.Prefix) || over && s.Installed[e.Prefix] != nva.NextHop(e.Prefix) {
 			continue
 		}
-		c.Metric = e.Attrs.Metric
+		c.Metric, c.Since, c.Losses = e.Attrs.Metric, doc.Facts[e.Prefix].Since, doc.Losses[e.Prefix]
 		byPrefix[e.Prefix] = append(byPrefix[e.Prefix], c)
 	}
+}
+
+// Told is when an operator last said that the NVA may carry routes; zero: never, or the last word was that it may not.
+func Told(doc *state.NVA) time.Time {
+	if doc.Order.Drain {
+		return time.Time{}
+	}
+	return doc.Order.At
 }
 
 // Refuse says why the NVA may not announce p, or "".
@@ -239,41 +240,75 @@ func Choose(q Question, list []Candidate) (choice Choice, nextLook time.Time) {
 	slices.SortFunc(list, func(a, b Candidate) int {
 		return cmp.Or(cmp.Compare(b.NVA.Preference, a.NVA.Preference), cmp.Compare(a.Metric, b.Metric), cmp.Compare(a.NVA.Name, b.NVA.Name))
 	})
-	installed := func(c Candidate) bool { return q.Installed == c.NVA.NextHop(q.Prefix) }
-	waits := func(c Candidate) bool { return q.Now.Before(c.UpAt) }
-	pick := func(c Candidate, why Reason) Choice {
-		return Choice{q.Prefix, c.NVA.Name, c.NVA.NextHop(q.Prefix), why}
-	}
-	for i, c := range list {
-		switch {
-		case c.Liveness == Up && (!waits(c) || installed(c)):
-			why := Best
-			if i > 0 && slices.ContainsFunc(list[:i], func(better Candidate) bool { return better.Liveness == Up }) {
-				why = Kept
+	choice = Choice{Prefix: q.Prefix}
+	for _, c := range list {
+		obstacle, until := q.obstacle(c)
+		if obstacle == 0 || c.Belief.State.Usable() && q.installed(c) {
+			choice.take(q, c, Best)
+			if q.installed(c) && (c.Belief.State != liveness.Up || slices.ContainsFunc(choice.Passed, func(p Passed) bool { return p.Obstacle != NotUp })) {
+				choice.Reason = Kept
 			}
-			return pick(c, why), nextLook
-		case c.Liveness == ControlLost && installed(c):
-			return pick(c, Kept), nextLook
-		case c.Liveness == Up:
-			nextLook = Sooner(nextLook, c.UpAt)
+			return choice, nextLook
+		}
+		choice.Passed = append(choice.Passed, Passed{c.NVA.Name, obstacle, until})
+		nextLook = Sooner(nextLook, until)
+	}
+	c, why := q.leastDoubtful(list)
+	choice.take(q, c, why)
+	choice.Passed = slices.DeleteFunc(choice.Passed, func(p Passed) bool { return p.NVA == c.NVA.Name })
+	return choice, nextLook
+}
+
+func (c *Choice) take(q Question, from Candidate, why Reason) {
+	c.NVA, c.NextHop, c.Reason = from.NVA.Name, from.NVA.NextHop(q.Prefix), why
+}
+
+func (q Question) installed(c Candidate) bool { return q.Installed == c.NVA.NextHop(q.Prefix) }
+
+// obstacle says what keeps the candidate from taking the prefix from another one that works, and until when; zero: nothing.
+func (q Question) obstacle(c Candidate) (Obstacle, time.Time) {
+	switch {
+	case c.Belief.State != liveness.Up:
+		return NotUp, time.Time{}
+	case c.Belief.Untold, q.Policy.HoldDown == config.Never && !c.Since.IsZero() && !c.Told.After(c.Since):
+		return Untold, time.Time{}
+	}
+	held := c.Belief.Trusted
+	if q.Policy.HoldDown != config.Never && !c.Since.IsZero() {
+		held = later(held, c.Since.Add(q.Policy.HoldDown))
+	}
+	switch until := damped(c.Losses, q.Policy.Damping); {
+	case q.Now.Before(until) && until.After(held):
+		return Damped, until
+	case q.Now.Before(held):
+		return HoldDown, held
+	}
+	return 0, time.Time{}
+}
+
+// leastDoubtful picks from candidates of which none is both up and trusted, and none usable and installed. First those that are up: nobody else works. Then
+// those that may forward, the likelier first. What is left is dead or asked to carry nothing: the one that is installed stays, since a move between
+// two of those is worth no write.
+func (q Question) leastDoubtful(list []Candidate) (Candidate, Reason) {
+	for _, s := range []liveness.State{liveness.Up, liveness.Suspect, liveness.ControlLost, liveness.Hold} {
+		if i := slices.IndexFunc(list, func(c Candidate) bool { return c.Belief.State == s }); i >= 0 {
+			if s == liveness.Up {
+				return list[i], Returning
+			}
+			return list[i], LastHolder
 		}
 	}
-	// Nobody is both up and trusted: the least doubtful one.
-	for _, doubt := range []struct {
-		why Reason
-		is  func(Candidate) bool
-	}{
-		{Returning, func(c Candidate) bool { return c.Liveness == Up }},
-		// Not frozen, so the installed one, if there is one, asked to carry nothing: even a silent one is better.
-		{LastHolder, func(c Candidate) bool { return c.Liveness == ControlLost && !q.Frozen }},
-		{LastHolder, installed},
-		{LastHolder, func(c Candidate) bool { return c.Liveness == ControlLost }},
-	} {
-		if i := slices.IndexFunc(list, doubt.is); i >= 0 {
-			return pick(list[i], doubt.why), nextLook
-		}
+	if i := slices.IndexFunc(list, q.installed); i >= 0 {
+		return list[i], LastHolder
 	}
-	return pick(list[0], LastHolder), nextLook
+	return list[0], LastHolder
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
 }
 
 // Sooner returns the earlier of two times, where zero means never.

@@ -3,7 +3,6 @@ package selection_test
 import (
 	"fmt"
 	"net/netip"
-	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -14,6 +13,7 @@ import (
 
 	"github.com/pointsman/pointsman/shared/config"
 	"github.com/pointsman/pointsman/shared/event"
+	"github.com/pointsman/pointsman/shared/liveness"
 	"github.com/pointsman/pointsman/shared/route"
 	"github.com/pointsman/pointsman/shared/selection"
 	"github.com/pointsman/pointsman/shared/state"
@@ -108,59 +108,6 @@ func show(r selection.Result) string {
 	return strings.Join(out, "; ")
 }
 
-// TestLivenessOf reads the matrix in the comment of LivenessOf and asks the code for every row of it.
-func TestLivenessOf(t *testing.T) {
-	source, err := os.ReadFile("selection.go")
-	if err != nil {
-		t.Fatal(err)
-	}
-	rows := 0
-	for line := range strings.Lines(string(source)) {
-		row, ok := strings.CutPrefix(strings.TrimSpace(line), "//\t")
-		f := strings.Fields(strings.ReplaceAll(row, "hold, or frozen", "hold/frozen"))
-		if !ok || len(f) < 5 || f[0] != "yes" && f[0] != "no" {
-			continue
-		}
-		rows++
-		checkLiveness(t, f)
-	}
-	if rows != 5 {
-		t.Errorf("the matrix has %d rows, want 5", rows)
-	}
-}
-
-func checkLiveness(t *testing.T, row []string) {
-	t.Helper()
-	may := func(cell, value string) bool { return cell == "-" || cell == value }
-	for _, heard := range []string{"yes", "no"} {
-		for _, draining := range []string{"yes", "no"} {
-			for _, silent := range []string{"yes", "no"} {
-				for _, silence := range []config.Silence{config.SilenceDown, config.SilenceHold} {
-					for _, frozen := range []bool{true, false} {
-						last := row[3] == "-" || (row[3] == "hold/frozen") == (frozen || silence == config.SilenceHold)
-						if !may(row[0], heard) || !may(row[1], draining) || !may(row[2], silent) || !last {
-							continue
-						}
-						v := nva{name: "a", belief: "unheard"}
-						if heard == "yes" {
-							v.belief = map[string]string{"yes": "draining ", "no": ""}[draining] + map[string]string{"yes": "silent", "no": "up"}[silent]
-						}
-						if got := selection.LivenessOf(v.document(), silence, frozen); got.String() != row[4] {
-							t.Errorf("row %v, %q, silence %s, frozen %t: %s", row, v.belief, silence, frozen, got)
-						}
-					}
-				}
-			}
-		}
-	}
-}
-
-func TestMissingDocumentIsUnheard(t *testing.T) {
-	if got := selection.LivenessOf(nil, config.SilenceDown, false); got != selection.Unheard {
-		t.Errorf("got %s", got)
-	}
-}
-
 func TestSelect(t *testing.T) {
 	const p = "10.1.0.0/16"
 	old := time.Hour
@@ -199,9 +146,9 @@ func TestSelect(t *testing.T) {
 		{"last holder, draining", down, on("a"), []nva{a("draining")}, p + " a last-holder"},
 		{"last holder, dead", down, on("a"), []nva{a("silent"), {name: "b", belief: "up", upFor: old}}, p + " a last-holder"},
 		{"last holder, dead and not installed", down, nil, []nva{a("silent"), {name: "b", belief: "up", upFor: old}}, p + " a last-holder"},
-		{"two dead: the installed one", down, on("b"), []nva{a("silent"), b("silent"), {name: "c", belief: "up", upFor: old}}, p + " b last-holder"},
+		{"two dead: the installed one", down, on("b"), []nva{a("silent"), b("silent"), {name: "c", belief: "up", upFor: old}, {name: "d", belief: "up", upFor: old}}, p + " b last-holder"},
 		{"frozen keeps", down, on("b"), []nva{a("silent"), b("silent")}, p + " b kept"},
-		{"frozen keeps a draining one", down, on("a"), []nva{a("draining silent"), b("silent")}, p + " a last-holder"},
+		{"frozen, but a draining one is left", down, on("a"), []nva{a("draining silent"), b("silent")}, p + " b last-holder"},
 		{"frozen, nothing installed", down, nil, []nva{a("silent"), b("silent")}, p + " a last-holder"},
 		{"an unheard one says nothing", down, nil, []nva{a("unheard"), b("up")}, p + " b best"},
 		{"nobody announces it", down, on("a"), []nva{{name: "a", belief: "up", upFor: old}}, ""},
@@ -308,26 +255,90 @@ func TestNextLook(t *testing.T) {
 	}
 }
 
-func TestFrozen(t *testing.T) {
+// TestSlowBackByPrefix: an announcement takes a prefix from an NVA that works only after it has stood for the hold-down, and not while the prefix is damped.
+func TestSlowBackByPrefix(t *testing.T) {
+	const p = "10.1.0.0/16"
+	prefix := netip.MustParsePrefix(p)
+	ago := func(d time.Duration) time.Time { return now.Add(-d) }
+	flaps := []time.Time{ago(130 * time.Second), ago(100 * time.Second), ago(70 * time.Second)}
 	for _, tt := range []struct {
-		beliefs []string
-		want    bool
+		name      string
+		installed string
+		policy    func(*config.Policy)
+		since     time.Time
+		losses    []time.Time
+		told      time.Time
+		want      string
+		look      time.Duration
 	}{
-		{[]string{"silent", "silent"}, true},
-		{[]string{"silent", "up"}, false},
-		{[]string{"silent", "unheard"}, true},
-		{[]string{"unheard", "unheard"}, false},
-		{[]string{"silent", "draining"}, false},
-		{[]string{"silent", "draining silent"}, true},
+		{"young", "b", nil, ago(10 * time.Second), nil, time.Time{}, "b kept", 20 * time.Second},
+		{"old enough", "b", nil, ago(30 * time.Second), nil, time.Time{}, "a best", 0},
+		{"young, but installed", "a", nil, ago(10 * time.Second), nil, time.Time{}, "a best", 0},
+		{"young, and nothing is installed", "", nil, ago(10 * time.Second), nil, time.Time{}, "b best", 20 * time.Second},
+		{"lost twice", "b", nil, ago(time.Minute), flaps[1:], time.Time{}, "a best", 0},
+		{"lost three times", "b", nil, ago(time.Minute), flaps, time.Time{}, "b kept", 501 * time.Second},
+		{"lost three times, no damping", "b", func(p *config.Policy) { p.Damping = config.Damping{} }, ago(time.Minute), flaps, time.Time{}, "a best", 0},
+		{"lost three times, installed", "a", nil, ago(time.Minute), flaps, time.Time{}, "a best", 0},
+		{"never", "b", func(p *config.Policy) { p.HoldDown = config.Never }, ago(time.Hour), nil, time.Time{}, "b kept", 0},
+		{"never, but told", "b", func(p *config.Policy) { p.HoldDown = config.Never }, ago(time.Hour), nil, ago(time.Minute), "a best", 0},
+		{"never, told before", "b", func(p *config.Policy) { p.HoldDown = config.Never }, ago(time.Hour), nil, ago(2 * time.Hour), "b kept", 0},
 	} {
-		var list []nva
-		for i, belief := range tt.beliefs {
-			list = append(list, nva{name: string(rune('a' + i)), belief: belief})
-		}
-		in := input(config.SilenceDown, nil, list...)
-		if got := selection.Frozen(in.Domain, in.NVAs); got != tt.want || selection.Select(in).Frozen != tt.want {
-			t.Errorf("%v: frozen %t, want %t", tt.beliefs, got, tt.want)
-		}
+		t.Run(tt.name, func(t *testing.T) {
+			installed := map[string]string{}
+			if tt.installed != "" {
+				installed[p] = tt.installed
+			}
+			in := input(config.SilenceDown, installed,
+				nva{name: "a", preference: 200, belief: "up", upFor: 24 * time.Hour, announces: p}, nva{name: "b", belief: "up", upFor: 24 * time.Hour, announces: p})
+			in.Domain.Policy.Damping = config.Damping{HalfLife: 5 * time.Minute, Suppress: 2000, Reuse: 750, Ceiling: 6000}
+			if tt.policy != nil {
+				tt.policy(&in.Domain.Policy)
+			}
+			a := in.NVAs["a"]
+			a.Facts[prefix] = state.Fact{Since: tt.since}
+			a.Losses[prefix] = tt.losses
+			if !tt.told.IsZero() {
+				a.Order = state.Order{At: tt.told, ID: "1", Who: "jo"}
+				in.NVAs["b"].Order = a.Order
+			}
+			r := selection.Select(in)
+			if got := show(r); got != p+" "+tt.want {
+				t.Errorf("%q, want %s", got, tt.want)
+			}
+			look := time.Duration(0)
+			if !r.NextLook.IsZero() {
+				look = r.NextLook.Sub(now).Round(time.Second)
+			}
+			if look != tt.look {
+				t.Errorf("looks again in %v, want %v", look, tt.look)
+			}
+		})
+	}
+}
+
+// TestBecause: what a person reads of a prefix.
+func TestBecause(t *testing.T) {
+	const p = "10.1.0.0/16"
+	nvas := func(a, b string) []nva {
+		return []nva{{name: "a", preference: 200, belief: a, upFor: time.Hour, announces: p}, {name: "b", belief: b, upFor: time.Hour, announces: p}}
+	}
+	because := func(in selection.Input) string {
+		r := selection.Select(in)
+		return r.Because(r.Choices[0])
+	}
+	if got, want := because(input(config.SilenceDown, nil, nvas("up", "up")...)), "best"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+	if got, want := because(input(config.SilenceDown, nil, nvas("silent", "up")...)), "a is down since 2026-05-28T11:00:00Z (its agent is silent, and the domain file says that this means dead)"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+	young := input(config.SilenceDown, map[string]string{p: "b"}, nvas("up", "up")...)
+	young.NVAs["a"].Since = now.Add(-time.Second)
+	if got, want := because(young), "a is in its hold-down until 2026-05-28T12:00:29Z"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+	if got, want := because(input(config.SilenceHold, map[string]string{p: "a"}, nvas("silent", "up")...)), "a is hold since 2026-05-28T11:00:00Z (its agent is silent, nobody can tell whether it forwards)"; got != want {
+		t.Errorf("%q, want %q", got, want)
 	}
 }
 
@@ -402,13 +413,11 @@ func TestNothingMovesOntoADoubtfulOne(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		in := any5().Draw(t, "world")
 		r := selection.Select(in)
-		belief := func(name string) selection.Liveness {
-			return selection.LivenessOf(in.NVAs[name], in.Domain.Policy.Silence, r.Frozen)
-		}
+		belief := func(name string) liveness.State { return r.Live.Of[name].State }
 		for _, c := range r.Choices {
-			anyUp := slices.ContainsFunc(candidates(in, c.Prefix), func(n config.NVA) bool { return belief(n.Name) == selection.Up })
+			anyUp := slices.ContainsFunc(candidates(in, c.Prefix), func(n config.NVA) bool { return belief(n.Name) == liveness.Up })
 			stays := in.Installed[c.Prefix] == c.NextHop
-			if l := belief(c.NVA); anyUp && l != selection.Up && (l != selection.ControlLost || !stays) {
+			if l := belief(c.NVA); anyUp && l != liveness.Up && (!l.Usable() || !stays) {
 				t.Fatalf("%s goes to %s (%s, installed %t) although one is up", c.Prefix, c.NVA, l, stays)
 			}
 		}
@@ -420,7 +429,9 @@ func TestAllSilentMovesNothing(t *testing.T) {
 		in := worlds("silent", "draining silent", "unheard").Draw(t, "world")
 		for _, c := range selection.Select(in).Choices {
 			was, installed := in.Installed[c.Prefix]
-			holds := slices.ContainsFunc(candidates(in, c.Prefix), func(n config.NVA) bool { return n.NextHop(c.Prefix) == was && in.NVAs[n.Name].Heard() })
+			holds := slices.ContainsFunc(candidates(in, c.Prefix), func(n config.NVA) bool {
+				return n.NextHop(c.Prefix) == was && in.NVAs[n.Name].Heard() && !in.NVAs[n.Name].Draining()
+			})
 			if installed && holds && c.NextHop != was {
 				t.Fatalf("%s moves from %s to %s while everybody is silent", c.Prefix, was, c.NextHop)
 			}
@@ -465,9 +476,9 @@ func TestOrderOfTheFileDoesNotMatter(t *testing.T) {
 }
 
 func TestNames(t *testing.T) {
-	for i, want := range []string{"liveness-0", "up", "control-lost", "down", "draining", "unheard", "liveness-6"} {
-		if got := selection.Liveness(i).String(); got != want {
-			t.Errorf("liveness %d is %q, want %q", i, got, want)
+	for i, want := range []string{"obstacle-0", "not up", "in its hold-down", "damped, it has lost the prefix too often", "waiting to be told (pointsman resume)", "obstacle-5"} {
+		if got := selection.Obstacle(i).String(); got != want {
+			t.Errorf("obstacle %d is %q, want %q", i, got, want)
 		}
 	}
 	for i, want := range []string{"reason-0", "best", "kept", "returning", "last-holder", "reason-5"} {

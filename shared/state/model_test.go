@@ -172,8 +172,13 @@ type view struct {
 
 func viewOf(n *state.NVA) view {
 	missing, differs := n.Gap()
+	facts := maps.Clone(n.Facts) // Since depends on the order of arrival, by its meaning
+	for p, f := range facts {
+		f.Since = time.Time{}
+		facts[p] = f
+	}
 	return view{
-		RIB: n.RIB(), Facts: n.Facts, Partial: n.Partial, Floor: n.Floor, Claim: n.Claim, Seen: n.Seen, Epoch: n.Epoch, Boot: n.Boot, Digest: n.Digest,
+		RIB: n.RIB(), Facts: facts, Partial: n.Partial, Floor: n.Floor, Claim: n.Claim, Seen: n.Seen, Epoch: n.Epoch, Boot: n.Boot, Digest: n.Digest,
 		Alive: n.Alive, Expired: n.Expired, Notice: n.Notice, Heard: n.Heard(), Silent: n.Silent(), Draining: n.Draining(), Restarting: n.Restarting(),
 		Missing: missing, Differs: differs,
 	}

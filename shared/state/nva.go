@@ -29,7 +29,8 @@ import (
 type Fact struct {
 	Version   event.Version
 	Attrs     route.Attrs
-	Withdrawn bool // a tombstone
+	Withdrawn bool      // a tombstone
+	Since     time.Time // announced without a break since then, the broker's clock; zero: for longer than anybody waits, or withdrawn
 }
 
 // Beat numbers one arming of an agent's dead-man switch.
@@ -64,6 +65,7 @@ type NVA struct {
 	Domain, Name string
 	Revision     uint64 // +1 with every change that can matter to a target
 	Outbox       bool   // wakes for Revision are still to be sent
+	Wide         bool   // and they go to every target of the domain: what is believed of other NVAs may have changed too
 
 	Floor   event.Version
 	Facts   map[netip.Prefix]Fact
@@ -79,8 +81,39 @@ type NVA struct {
 	Expired  Beat          // the highest beat whose switch fired
 	Notice   Notice
 	LastSeen time.Time // when the broker accepted the newest event of a living agent
-	Since    time.Time // when Silent or Draining last became what it is, the broker's clock
+	Since    time.Time // when the NVA's standing (heard, silent, draining, self-check) last became what it is, the broker's clock
+
+	Report   event.Report         // the newest that the agent said of itself and its peers
+	Reported event.Version        // which event said it
+	Turned   map[string]time.Time // when the report last changed its mind about a peer, the receiver's clock; no entry: it never did
+	Order    Order                // the newest that an operator said of the NVA
+
+	// Losses are the times, ascending, at which a prefix that was announced was withdrawn: what damping goes by. At most MaxLosses of a prefix, none older than LossMemory.
+	Losses map[netip.Prefix][]time.Time
 }
+
+// Order is an operator's word about an NVA. The zero value is none.
+type Order struct {
+	Drain bool      `json:"drain"` // it is to carry nothing; else: it may carry routes again, also where only an operator gives them back
+	At    time.Time `json:"at"`    // the broker's clock
+	ID    string    `json:"id"`
+	Who   string    `json:"who"`
+	Why   string    `json:"why,omitempty"`
+}
+
+// Compare orders orders: by time, then by identity.
+func (o Order) Compare(p Order) int {
+	return cmp.Or(o.At.Compare(p.At), cmp.Compare(o.ID, p.ID))
+}
+
+// Bounds of what is kept for damping.
+const (
+	MaxLosses  = 8
+	LossMemory = time.Hour
+)
+
+// AgeOut is how long the age of an announcement is kept: the longest hold-down.
+const AgeOut = 24 * time.Hour
 
 // Chunks says which parts of a snapshot are in.
 type Chunks struct {
@@ -90,7 +123,9 @@ type Chunks struct {
 
 // NewNVA returns the document of an NVA that was never heard.
 func NewNVA(domain, name string) *NVA {
-	return &NVA{Domain: domain, Name: name, Facts: map[netip.Prefix]Fact{}, Partial: map[event.Version]Chunks{}}
+	return &NVA{
+		Domain: domain, Name: name, Facts: map[netip.Prefix]Fact{}, Partial: map[event.Version]Chunks{}, Turned: map[string]time.Time{}, Losses: map[netip.Prefix][]time.Time{},
+	}
 }
 
 // MaxFacts bounds a document: a stolen or broken agent must not fill the store.
@@ -102,10 +137,14 @@ func (n *NVA) Heard() bool { return n.Epoch > 0 }
 // Silent reports whether the dead-man switch has fired and nothing was heard since.
 func (n *NVA) Silent() bool { return n.Expired.Compare(n.Alive) >= 0 && n.Expired.Epoch > 0 }
 
-// Draining reports whether the NVA asked to carry nothing. A later epoch, or an alive after it, ends that.
+// Draining reports whether the NVA is to carry nothing: its agent said farewell so (a later epoch, or an alive after it, ends that), reports so,
+// or an operator wants it.
 func (n *NVA) Draining() bool {
-	return n.Notice.Kind == event.Draining && n.Notice.Version.Epoch == n.Epoch
+	return n.Notice.Kind == event.Draining && n.Notice.Version.Epoch == n.Epoch || n.Report.Drain != "" || n.Order.Drain
 }
+
+// Unfit reports whether the NVA's own check of itself has failed.
+func (n *NVA) Unfit() bool { return n.Report.SelfCheck == event.Failed }
 
 // Restarting reports whether the agent said that it will be back.
 func (n *NVA) Restarting() bool {
@@ -133,6 +172,12 @@ func (n *NVA) RIB() []route.Entry {
 // Merge takes one event in. at is when the broker accepted it. It reports whether the document changed; Revision says whether
 // the change can matter to a target. An error is Poison and leaves the document as it was, but for Clone.
 func (n *NVA) Merge(e event.Event, at time.Time) (changed bool, err error) {
+	return n.MergeLate(e, at, at)
+}
+
+// MergeLate is Merge for an event that waited on its way: now is when it is merged. What a peer may still answer is reckoned from then, for
+// its answer may have waited as long.
+func (n *NVA) MergeLate(e event.Event, at, now time.Time) (changed bool, err error) {
 	if n.cloned(e) {
 		known := n.Clone != nil && *n.Clone == Clone{e.Boot, e.Version.Epoch}
 		n.Clone = &Clone{e.Boot, e.Version.Epoch}
@@ -142,17 +187,53 @@ func (n *NVA) Merge(e event.Event, at time.Time) (changed bool, err error) {
 	if len(n.Facts)+n.unknown(e) > MaxFacts {
 		return false, fault.New(fault.Poison, "event %s would let the document of %s grow above %d prefixes", e.ID(), n.Name, MaxFacts)
 	}
-	before := n.liveness()
-	routes, known := n.mergeRoutes(e)
+	before := n.standing()
+	routes, known := n.mergeRoutes(e, at)
 	heard := n.mergeLiveness(e, at)
-	moved := n.liveness() != before
+	reported := n.mergeReport(e, now)
+	moved := n.standing() != before
 	if moved {
 		n.Since = at
 	}
-	if routes || moved {
+	n.Wide = n.Wide || moved || reported
+	if routes || moved || reported {
 		n.Revision++
 	}
-	return routes || moved || !known || heard, nil
+	return routes || moved || reported || !known || heard, nil
+}
+
+// Obey takes an operator's word in. It reports whether that is news; as with Merge, an older order changes nothing.
+func (n *NVA) Obey(o Order) (changed bool) {
+	if o.Compare(n.Order) <= 0 {
+		return false
+	}
+	before := n.standing()
+	n.Order = o
+	if n.standing() != before {
+		n.Since = o.At
+	}
+	n.Wide = true
+	n.Revision++
+	return true
+}
+
+// mergeReport keeps the newest report. changed: it says something else than the one before.
+func (n *NVA) mergeReport(e event.Event, now time.Time) (changed bool) {
+	if !e.Reports() || e.Version.Compare(n.Reported) <= 0 {
+		return false
+	}
+	old := n.Report
+	n.Report, n.Reported = e.Report, e.Version
+	for _, p := range e.Report.Peers {
+		if was, watched := old.Peer(p.NVA); watched && was.Reachable != p.Reachable || !watched && !p.Reachable {
+			n.Turned[p.NVA] = now
+		}
+	}
+	maps.DeleteFunc(n.Turned, func(peer string, _ time.Time) bool {
+		_, watched := e.Report.Peer(peer)
+		return !watched
+	})
+	return !old.Equal(e.Report)
 }
 
 // unknown counts the prefixes of e that the document does not hold yet: a full document must still take in the snapshot that
@@ -172,26 +253,29 @@ func (n *NVA) unknown(e event.Event) int {
 	return count
 }
 
-// liveness is what of the agent's state a target's routes depend on.
-func (n *NVA) liveness() [3]bool { return [3]bool{n.Heard(), n.Silent(), n.Draining()} }
+// standing is what of the NVA's own state a target's routes depend on.
+func (n *NVA) standing() [4]bool { return [4]bool{n.Heard(), n.Silent(), n.Draining(), n.Unfit()} }
 
 // cloned reports whether e comes from another process than the one that owns its epoch.
 func (n *NVA) cloned(e event.Event) bool { return e.Version.Epoch == n.Epoch && e.Boot != n.Boot }
 
 // mergeRoutes applies announcements and withdrawals. routes: what the NVA announces is now different; known: nothing in the
 // document is different.
-func (n *NVA) mergeRoutes(e event.Event) (routes, known bool) {
+func (n *NVA) mergeRoutes(e event.Event, at time.Time) (routes, known bool) {
 	if e.Kind == event.Expired {
 		return false, true // written before its time: it says nothing of routes, and its seq belongs to another event
 	}
 	known = true
 	for _, a := range e.Announce {
-		visible, set := n.set(a.Prefix, Fact{Version: e.Version, Attrs: a.Attrs})
+		visible, set := n.set(a.Prefix, Fact{Version: e.Version, Attrs: a.Attrs, Since: at})
 		routes, known = routes || visible, known && !set
 	}
 	for _, p := range e.Withdraw {
 		visible, set := n.set(p, Fact{Version: e.Version, Withdrawn: true})
 		routes, known = routes || visible, known && !set
+		if visible {
+			n.lose(p, at)
+		}
 	}
 	if e.Kind != event.Snapshot {
 		return routes, !n.saw(e.Version, Span{e.Version.Seq, e.Version.Seq}) && known
@@ -201,7 +285,7 @@ func (n *NVA) mergeRoutes(e event.Event) (routes, known bool) {
 	}
 	complete, fresh := n.chunk(e)
 	if complete {
-		routes = n.raise(e.Version) || routes
+		routes = n.raise(e.Version, at) || routes
 	}
 	return routes, known && !fresh
 }
@@ -216,9 +300,19 @@ func (n *NVA) set(p netip.Prefix, f Fact) (visible, set bool) {
 	if f.Version == n.Floor && !ok {
 		return false, false
 	}
-	n.Facts[p] = f
 	was := ok && !old.Withdrawn
+	if was && !f.Withdrawn {
+		f.Since = old.Since
+	}
+	n.Facts[p] = f
 	return was != !f.Withdrawn || was && old.Attrs != f.Attrs, true
+}
+
+// lose notes that a prefix went away.
+func (n *NVA) lose(p netip.Prefix, at time.Time) {
+	list := append(n.Losses[p], at)
+	slices.SortFunc(list, time.Time.Compare)
+	n.Losses[p] = list[max(0, len(list)-MaxLosses):]
 }
 
 // chunk notes that part of a snapshot is in.
@@ -236,16 +330,31 @@ func (n *NVA) chunk(e event.Event) (complete, fresh bool) {
 }
 
 // raise lifts the floor to the complete snapshot at v. It reports whether that withdrew anything.
-func (n *NVA) raise(v event.Version) (withdrew bool) {
+func (n *NVA) raise(v event.Version, at time.Time) (withdrew bool) {
 	n.Floor = v
-	maps.DeleteFunc(n.Facts, func(_ netip.Prefix, f Fact) bool {
+	maps.DeleteFunc(n.Facts, func(p netip.Prefix, f Fact) bool {
 		gone := f.Version.Compare(v) < 0
-		withdrew = withdrew || gone && !f.Withdrawn
+		if gone && !f.Withdrawn {
+			n.lose(p, at)
+			withdrew = true
+		}
 		return gone
 	})
+	n.age(at)
 	maps.DeleteFunc(n.Partial, func(w event.Version, _ Chunks) bool { return w.Compare(v) <= 0 })
 	n.saw(v, Span{1, v.Seq})
 	return withdrew
+}
+
+// age forgets what is too old to matter: how long a prefix has stood, and when it was lost.
+func (n *NVA) age(now time.Time) {
+	for p, f := range n.Facts {
+		if !f.Since.IsZero() && now.Sub(f.Since) > AgeOut {
+			f.Since = time.Time{}
+			n.Facts[p] = f
+		}
+	}
+	maps.DeleteFunc(n.Losses, func(_ netip.Prefix, list []time.Time) bool { return now.Sub(list[len(list)-1]) > LossMemory })
 }
 
 // saw adds sequence numbers to those merged. Only the newest epoch is tracked: older ones are healed by its snapshot.

@@ -21,6 +21,7 @@ type nvaJSON struct {
 	NVA      string        `json:"nva"`
 	Revision uint64        `json:"revision"`
 	Outbox   bool          `json:"outbox,omitempty"`
+	Wide     bool          `json:"outboxWide,omitempty"`
 	Epoch    uint64        `json:"epoch"`
 	Boot     string        `json:"boot,omitempty"`
 	Clone    *Clone        `json:"clone,omitempty"`
@@ -35,11 +36,33 @@ type nvaJSON struct {
 	Notice   *noticeJSON   `json:"notice,omitempty"`
 	LastSeen time.Time     `json:"lastSeen"`
 	Since    time.Time     `json:"since"`
+
+	Report   *reportJSON          `json:"report,omitempty"`
+	Reported *event.Version       `json:"reported,omitempty"`
+	Turned   map[string]time.Time `json:"turned,omitempty"`
+	Order    *Order               `json:"order,omitempty"`
+	Losses   []lossesJSON         `json:"losses,omitempty"`
 }
 
-// factsJSON groups the facts of one version and one set of attributes.
+// reportJSON is a report as the document holds it.
+type reportJSON struct {
+	SelfCheck event.Check  `json:"selfCheck,omitempty"`
+	SelfTest  event.Check  `json:"selfTest,omitempty"`
+	Drain     string       `json:"drain,omitempty"`
+	Reason    string       `json:"reason,omitempty"`
+	Peers     []event.Peer `json:"peers,omitempty"`
+}
+
+// lossesJSON groups the prefixes that were lost at the same times.
+type lossesJSON struct {
+	At       []int64        `json:"at"` // milliseconds since 1970
+	Prefixes []netip.Prefix `json:"prefixes"`
+}
+
+// factsJSON groups the facts of one version, one set of attributes and one age.
 type factsJSON struct {
 	Version event.Version `json:"version"`
+	Since   int64         `json:"since,omitempty"` // milliseconds since 1970
 	route.Attrs
 	Announced []netip.Prefix `json:"announced,omitempty"`
 	Withdrawn []netip.Prefix `json:"withdrawn,omitempty"`
@@ -60,7 +83,7 @@ type noticeJSON struct {
 // EncodeNVA returns the document as JSON. Equal documents give equal bytes.
 func EncodeNVA(n *NVA) ([]byte, error) {
 	w := nvaJSON{
-		Schema: Schema, Domain: n.Domain, NVA: n.Name, Revision: n.Revision, Outbox: n.Outbox, Epoch: n.Epoch, Boot: n.Boot, Clone: n.Clone,
+		Schema: Schema, Domain: n.Domain, NVA: n.Name, Revision: n.Revision, Outbox: n.Outbox, Wide: n.Wide, Epoch: n.Epoch, Boot: n.Boot, Clone: n.Clone,
 		Floor: n.Floor, Facts: encodeFacts(n.Facts), Claim: n.Claim, Digest: n.Digest, Alive: n.Alive, Expired: n.Expired, LastSeen: n.LastSeen, Since: n.Since,
 	}
 	for v, c := range n.Partial {
@@ -79,6 +102,16 @@ func EncodeNVA(n *NVA) ([]byte, error) {
 	if n.Notice.Kind != 0 {
 		w.Notice = &noticeJSON{Kind: n.Notice.Kind.String(), Version: n.Notice.Version, Reason: n.Notice.Reason}
 	}
+	if !n.Report.Empty() {
+		w.Report = (*reportJSON)(&n.Report)
+	}
+	if n.Reported != (event.Version{}) {
+		w.Reported = &n.Reported
+	}
+	if n.Order != (Order{}) {
+		w.Order = &n.Order
+	}
+	w.Turned, w.Losses = n.Turned, encodeLosses(n.Losses)
 	body, err := json.Marshal(w)
 	if err != nil {
 		return nil, fmt.Errorf("encode document of nva %s: %w", n.Name, err)
@@ -96,12 +129,12 @@ func encodeFacts(facts map[netip.Prefix]Fact) []factsJSON {
 		list = append(list, flat{p, f})
 	}
 	slices.SortFunc(list, func(a, b flat) int {
-		return cmp.Or(a.Version.Compare(b.Version), a.Attrs.Compare(b.Attrs), route.Compare(a.prefix, b.prefix))
+		return cmp.Or(a.Version.Compare(b.Version), a.Attrs.Compare(b.Attrs), cmp.Compare(millis(a.Since), millis(b.Since)), route.Compare(a.prefix, b.prefix))
 	})
 	var out []factsJSON
 	for _, f := range list {
-		if n := len(out); n == 0 || out[n-1].Version != f.Version || out[n-1].Attrs != f.Attrs {
-			out = append(out, factsJSON{Version: f.Version, Attrs: f.Attrs})
+		if n := len(out); n == 0 || out[n-1].Version != f.Version || out[n-1].Attrs != f.Attrs || out[n-1].Since != millis(f.Since) {
+			out = append(out, factsJSON{Version: f.Version, Attrs: f.Attrs, Since: millis(f.Since)})
 		}
 		last := &out[len(out)-1]
 		if f.Withdrawn {
@@ -111,6 +144,44 @@ func encodeFacts(facts map[netip.Prefix]Fact) []factsJSON {
 		}
 	}
 	return out
+}
+
+func encodeLosses(losses map[netip.Prefix][]time.Time) []lossesJSON {
+	var list []lossesJSON
+	for p, times := range losses {
+		at := make([]int64, len(times))
+		for i, t := range times {
+			at[i] = millis(t)
+		}
+		list = append(list, lossesJSON{At: at, Prefixes: []netip.Prefix{p}})
+	}
+	slices.SortFunc(list, func(a, b lossesJSON) int {
+		return cmp.Or(slices.Compare(a.At, b.At), route.Compare(a.Prefixes[0], b.Prefixes[0]))
+	})
+	var out []lossesJSON
+	for _, l := range list {
+		if n := len(out); n > 0 && slices.Equal(out[n-1].At, l.At) {
+			out[n-1].Prefixes = append(out[n-1].Prefixes, l.Prefixes...)
+			continue
+		}
+		out = append(out, l)
+	}
+	return out
+}
+
+// millis is the precision in which the document keeps the many times of prefixes; 0 is no time.
+func millis(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixMilli()
+}
+
+func fromMillis(ms int64) time.Time {
+	if ms == 0 {
+		return time.Time{}
+	}
+	return time.UnixMilli(ms).UTC()
 }
 
 // DecodeNVA reads what EncodeNVA wrote.
@@ -123,11 +194,29 @@ func DecodeNVA(body []byte) (*NVA, error) {
 		return nil, fmt.Errorf("document of nva %s has schema %d, this version reads %d: deploy the newer function app again", w.NVA, w.Schema, Schema)
 	}
 	n := NewNVA(w.Domain, w.NVA)
+	n.Wide = w.Wide
+	if w.Report != nil {
+		n.Report = event.Report(*w.Report)
+	}
+	if w.Reported != nil {
+		n.Reported = *w.Reported
+	}
+	if w.Order != nil {
+		n.Order = *w.Order
+	}
+	for peer, at := range w.Turned {
+		n.Turned[peer] = at
+	}
+	for _, l := range w.Losses {
+		if err := n.decodeLosses(l); err != nil {
+			return nil, err
+		}
+	}
 	n.Revision, n.Outbox, n.Epoch, n.Boot, n.Clone, n.Floor = w.Revision, w.Outbox, w.Epoch, w.Boot, w.Clone, w.Floor
 	n.Claim, n.Digest, n.Alive, n.Expired, n.LastSeen, n.Since = w.Claim, w.Digest, w.Alive, w.Expired, w.LastSeen, w.Since
 	for _, g := range w.Facts {
 		for _, p := range g.Announced {
-			n.Facts[p] = Fact{Version: g.Version, Attrs: g.Attrs}
+			n.Facts[p] = Fact{Version: g.Version, Attrs: g.Attrs, Since: fromMillis(g.Since)}
 		}
 		for _, p := range g.Withdrawn {
 			n.Facts[p] = Fact{Version: g.Version, Attrs: g.Attrs, Withdrawn: true}
@@ -153,6 +242,18 @@ func DecodeNVA(body []byte) (*NVA, error) {
 		n.Notice = Notice{Kind: noticeKind(w.Notice.Kind), Version: w.Notice.Version, Reason: w.Notice.Reason}
 	}
 	return n, nil
+}
+
+func (n *NVA) decodeLosses(l lossesJSON) error {
+	if len(l.At) == 0 || len(l.At) > MaxLosses {
+		return fmt.Errorf("document of nva %s: a prefix was lost at %d times", n.Name, len(l.At))
+	}
+	for _, p := range l.Prefixes {
+		for _, at := range l.At {
+			n.Losses[p] = append(n.Losses[p], fromMillis(at))
+		}
+	}
+	return nil
 }
 
 func noticeKind(name string) event.Kind {

@@ -3,6 +3,7 @@ package state
 import (
 	"encoding/json"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -119,10 +120,19 @@ type Target struct {
 	Pending   *Pending          `json:"pending,omitempty"`
 	Applied   map[string]uint64 `json:"applied,omitempty"` // revision of each NVA's document behind the table (invariant I2)
 	Result    Result            `json:"result,omitzero"`
+	Carried   []Carried         `json:"carried,omitempty"`  // who carries what and why, as of the last result that left the table as desired
 	Writes    uint64            `json:"writes"`             // PUTs that were applied
 	Counts    map[string]uint64 `json:"outcomes,omitempty"` // reconciles by outcome
 	Trouble   time.Time         `json:"troubleSince,omitzero"`
 	LastGood  time.Time         `json:"lastGood,omitzero"` // when the table was last known to be as desired
+}
+
+// Carried is a set of prefixes that have one next hop for one reason.
+type Carried struct {
+	NVA      string         `json:"nva"`
+	NextHop  netip.Addr     `json:"nextHop"`
+	Why      string         `json:"why"` // for people: "nva-a is down since 2026-05-28T12:03:04Z (expired, witnessed by nva-b)"
+	Prefixes []netip.Prefix `json:"prefixes"`
 }
 
 // NewTarget returns the document of a target that was never reconciled.
