@@ -92,16 +92,27 @@ func (x witness) up(n NVASetup) bool {
 	return doc != nil && doc.Heard() && !doc.Silent() && !doc.Draining()
 }
 
-// frozen reports whether everybody who was ever heard is silent.
-func (x witness) frozen() bool {
-	heard := false
+// frozen reports whether an NVA is one of more than half that fell silent within half a minute: those keep what they have.
+func (x witness) frozen(nva string) bool {
+	var last time.Time
+	counts := func(doc *state.NVA) bool { return doc.Heard() && !doc.Draining() }
 	for _, doc := range x.docs {
-		if doc.Heard() && !doc.Silent() {
-			return false
+		if counts(doc) && doc.Silent() && doc.Since.After(last) {
+			last = doc.Since
 		}
-		heard = heard || doc.Heard()
 	}
-	return heard
+	lately := func(doc *state.NVA) bool { return counts(doc) && doc.Silent() && last.Sub(doc.Since) <= 30*time.Second }
+	lost, living := 0, 0
+	for _, doc := range x.docs {
+		switch {
+		case lately(doc):
+			lost++
+		case counts(doc) && !doc.Silent():
+			living++
+		}
+	}
+	doc := x.docs[nva]
+	return lost > living && doc != nil && lately(doc)
 }
 
 // checkWrite checks one write of a table at the instant at which it takes effect.
@@ -166,7 +177,15 @@ func (x witness) checkHop(p netip.Prefix, hop netip.Addr) {
 	}
 }
 
-// checkMove: fast away, slow back, and nothing moves onto somebody doubtful or while everybody is silent (I4).
+// mayForward reports whether an NVA is not known to be dead.
+func (x witness) mayForward(n NVASetup) bool { return x.up(n) || x.w.setup.Hold || x.frozen(n.Name) }
+
+// anyUp reports whether an NVA that is up announces p.
+func (x witness) anyUp(p netip.Prefix) bool {
+	return slices.ContainsFunc(x.w.setup.NVAs, func(n NVASetup) bool { return x.announces(n, p) && x.up(n) })
+}
+
+// checkMove: fast away, slow back, and nothing moves onto somebody doubtful or away from those that more than half fell silent with (I4).
 func (x witness) checkMove(p netip.Prefix, from, to netip.Addr) {
 	if x.w.edited || x.t.foreign > 0 {
 		return
@@ -179,9 +198,9 @@ func (x witness) checkMove(p netip.Prefix, from, to netip.Addr) {
 	draining := x.docs[old.Name].Draining()
 	switch {
 	case draining:
-	case x.frozen():
-		x.w.violate("I4", "table %s: %s was moved from %s to %s while every NVA is silent", x.t.name, p, old.Name, next.Name)
-	case !x.up(next):
+	case x.frozen(old.Name) && x.preferred(p, old, next) < 0: // a better one that is up takes it all the same
+		x.w.violate("I4", "table %s: %s was moved from %s to %s although more than half of the NVAs fell silent at once", x.t.name, p, old.Name, next.Name)
+	case !x.up(next) && (x.mayForward(old) || x.anyUp(p)):
 		x.w.violate("I4", "table %s: %s was moved from %s onto %s, which is not up", x.t.name, p, old.Name, next.Name)
 	case x.up(old) && x.w.now.Before(x.docs[next.Name].Since.Add(x.w.setup.HoldDown)):
 		x.w.violate("hold-down", "table %s: %s was moved from %s, which works, to %s, which is up since %v only", x.t.name, p, old.Name, next.Name,
@@ -324,7 +343,7 @@ func (x witness) wanted() []netip.Prefix {
 // right reports whether hop is a next hop that p may rest on:
 //
 //	some announcer lives, silence: down   the best living one
-//	some announcer lives, silence: hold   the best living one, or a better silent one that has it already
+//	some announcer lives, silence: hold   the best living one, or a better silent one that has it already; so too where more than half fell silent at once
 //	none lives                            any announcer (the one that had it)
 //
 // Best: preference, then metric, then name.
@@ -335,10 +354,7 @@ func (x witness) right(p netip.Prefix, hop netip.Addr) bool {
 			list = append(list, n)
 		}
 	}
-	metric := func(n NVASetup) uint32 { a, _ := x.docs[n.Name].Announces(p); return a.Metric }
-	slices.SortFunc(list, func(a, b NVASetup) int {
-		return cmp.Or(cmp.Compare(b.Preference, a.Preference), cmp.Compare(metric(a), metric(b)), strings.Compare(a.Name, b.Name))
-	})
+	slices.SortFunc(list, func(a, b NVASetup) int { return x.preferred(p, a, b) })
 	best := slices.IndexFunc(list, func(n NVASetup) bool {
 		return x.w.nva(n.Name).agent != nil || x.w.nva(n.Name).unguarded(x.docs[n.Name])
 	})
@@ -349,7 +365,13 @@ func (x witness) right(p netip.Prefix, hop netip.Addr) bool {
 	case best < 0 || at == best:
 		return true
 	}
-	return x.w.setup.Hold && at < best && x.docs[list[at].Name].Silent() && !x.docs[list[at].Name].Draining()
+	return (x.w.setup.Hold || x.frozen(list[at].Name)) && at < best && x.docs[list[at].Name].Silent() && !x.docs[list[at].Name].Draining()
+}
+
+// preferred orders two NVAs that announce p, the better one first.
+func (x witness) preferred(p netip.Prefix, a, b NVASetup) int {
+	metric := func(n NVASetup) uint32 { a, _ := x.docs[n.Name].Announces(p); return a.Metric }
+	return cmp.Or(cmp.Compare(b.Preference, a.Preference), cmp.Compare(metric(a), metric(b)), strings.Compare(a.Name, b.Name))
 }
 
 func sorted[V any](m map[netip.Prefix]V) []netip.Prefix {

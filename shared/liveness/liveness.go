@@ -116,9 +116,9 @@ type View struct {
 	Look   time.Time // when a belief changes without news; zero: never
 }
 
-// together is how far apart losses may lie and still be "at once": dead-man switches of one outage fire within one timeout (15 s by
-// default) of each other, and a queue that is behind adds to that.
-const together = time.Minute
+// together is how far apart losses may lie and still be "at once": dead-man switches of one outage fire within one timeout (15 s by default) of each
+// other, and a queue that is behind adds to that. An agent whose timeout is longer escapes the guard.
+const together = 30 * time.Second
 
 // Judge says what is believed of every NVA. docs are the NVAs' documents by name; a missing one is an NVA that was never heard.
 func Judge(d *config.Domain, docs map[string]*state.NVA, now time.Time) View {
@@ -238,7 +238,7 @@ func (e evidence) lostAt() time.Time {
 	return e.accused
 }
 
-// freeze finds out whether more than half were lost at once: those that were lost within a minute of the last loss, out of all that were not lost before. NVAs that
+// freeze finds out whether more than half were lost at once: those that were lost within 30 s of the last loss, out of all that were not lost before. NVAs that
 // ask to carry nothing do not count.
 func (j *judge) freeze() {
 	var last time.Time

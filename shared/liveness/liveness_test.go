@@ -265,7 +265,7 @@ func TestFreeze(t *testing.T) {
 		}, "down up", nil},
 		{"two of three at once", func() *world {
 			w := newWorld("a", "b", "c")
-			w.silence("a", ago(40*time.Second))
+			w.silence("a", ago(25*time.Second))
 			w.silence("b", ago(time.Second))
 			return w
 		}, "hold hold up", []string{"a", "b"}},
