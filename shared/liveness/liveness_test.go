@@ -250,6 +250,34 @@ func TestTwoThatAccuseEachOther(t *testing.T) {
 	}
 }
 
+// TestMajority: against an NVA whose agent is heard it takes two witnesses, and more than half of those that watch it.
+func TestMajority(t *testing.T) {
+	for _, tt := range []struct {
+		accusers, watchers int
+		want               liveness.State
+	}{
+		{0, 1, liveness.Up},
+		{1, 1, liveness.Suspect},
+		{1, 2, liveness.Suspect},
+		{2, 2, liveness.Down},
+		{2, 3, liveness.Down},
+		{2, 4, liveness.Suspect},
+		{3, 5, liveness.Down},
+		{2, 5, liveness.Suspect},
+	} {
+		w := newWorld("a")
+		w.docs["a"].LastSeen = now
+		for i := range tt.watchers {
+			name := fmt.Sprintf("w%d", i)
+			w.add(name)
+			w.sees(name, "a", i >= tt.accusers, now.Add(-time.Minute))
+		}
+		if got := w.state("a"); got != tt.want {
+			t.Errorf("%d of %d cannot reach it: %s, want %s", tt.accusers, tt.watchers, got, tt.want)
+		}
+	}
+}
+
 func TestFreeze(t *testing.T) {
 	ago := func(d time.Duration) time.Time { return now.Add(-d) }
 	for _, tt := range []struct {

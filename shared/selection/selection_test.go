@@ -316,6 +316,22 @@ func TestSlowBackByPrefix(t *testing.T) {
 	}
 }
 
+// TestLeavingIsNeverDelayed: whatever a prefix has gone through, it leaves an NVA that is dead.
+func TestLeavingIsNeverDelayed(t *testing.T) {
+	const p = "10.1.0.0/16"
+	prefix := netip.MustParsePrefix(p)
+	in := input(config.SilenceDown, map[string]string{p: "a"},
+		nva{name: "a", preference: 200, belief: "silent", upFor: time.Second, announces: p}, nva{name: "b", belief: "up", upFor: time.Hour, announces: p})
+	in.Domain.Policy.Damping = config.Damping{HalfLife: 5 * time.Minute, Suppress: 2000, Reuse: 750, Ceiling: 6000}
+	for _, doc := range in.NVAs {
+		doc.Facts[prefix] = state.Fact{Since: now.Add(-time.Second)}
+		doc.Losses[prefix] = []time.Time{now.Add(-3 * time.Second), now.Add(-2 * time.Second), now.Add(-time.Second)}
+	}
+	if r := selection.Select(in); r.Choices[0].NVA != "b" {
+		t.Errorf("%s, want b at once", show(r))
+	}
+}
+
 // TestBecause: what a person reads of a prefix.
 func TestBecause(t *testing.T) {
 	const p = "10.1.0.0/16"

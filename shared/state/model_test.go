@@ -20,6 +20,7 @@ type agent struct {
 	rib       map[netip.Prefix]route.Attrs
 	version   event.Version
 	beat      uint64
+	report    event.Report
 	published []event.Event
 	history   map[event.Version]map[netip.Prefix]route.Attrs // the RIB as of every version
 }
@@ -48,7 +49,22 @@ func (a *agent) publish(e event.Event) {
 	if e.Kind != event.Expired {
 		e.Beat = a.beat
 	}
+	if e.Reports() {
+		e.Report = a.report
+	}
 	a.published = append(a.published, e)
+}
+
+// look changes what the agent sees of itself and its peers, and says so.
+func (a *agent) look(t *rapid.T) {
+	check := rapid.SampledFrom([]event.Check{event.Absent, event.Passed, event.Failed})
+	a.report = event.Report{SelfCheck: check.Draw(t, "self-check"), SelfTest: check.Draw(t, "self-test"), Drain: rapid.SampledFrom([]string{"", "reboot"}).Draw(t, "drain")}
+	for _, peer := range []string{"nva-b", "nva-c"} {
+		if rapid.Bool().Draw(t, "watches") {
+			a.report.Peers = append(a.report.Peers, event.Peer{NVA: peer, Reachable: rapid.Bool().Draw(t, "reachable"), Deaf: rapid.Bool().Draw(t, "deaf")})
+		}
+	}
+	a.publish(event.Event{Kind: event.Witness})
 }
 
 // snapshot publishes the whole RIB in chunks; the chunks share a version.
@@ -112,7 +128,7 @@ func live(t *rapid.T) *agent {
 	a := &agent{rib: map[netip.Prefix]route.Attrs{}, history: map[event.Version]map[netip.Prefix]route.Attrs{}}
 	a.start(t)
 	for range rapid.IntRange(0, 14).Draw(t, "steps") {
-		switch rapid.IntRange(0, 9).Draw(t, "step") {
+		switch rapid.IntRange(0, 11).Draw(t, "step") {
 		case 0, 1, 2, 3:
 			a.change(t)
 		case 4, 5:
@@ -126,6 +142,8 @@ func live(t *rapid.T) *agent {
 			a.publish(event.Event{Kind: rapid.SampledFrom([]event.Kind{event.Draining, event.Goodbye}).Draw(t, "notice"), Reason: "planned"})
 		case 9:
 			a.start(t)
+		case 10, 11:
+			a.look(t)
 		}
 	}
 	return a
@@ -154,7 +172,7 @@ func mergeInto(t fataler, n *state.NVA, events []event.Event) *state.NVA {
 	return n
 }
 
-// view is the part of a document that must not depend on the order of events. LastSeen, Since, Revision and Clone do, by nature.
+// view is the part of a document that must not depend on the order of events. LastSeen, Since, Turned, Losses, Revision and Clone do, by nature.
 type view struct {
 	RIB                                          []route.Entry
 	Facts                                        map[netip.Prefix]state.Fact
@@ -166,6 +184,8 @@ type view struct {
 	Digest                                       route.Digest
 	Alive, Expired                               state.Beat
 	Notice                                       state.Notice
+	Report                                       event.Report
+	Reported                                     event.Version
 	Heard, Silent, Draining, Restarting, Differs bool
 	Missing                                      uint64
 }
@@ -179,7 +199,7 @@ func viewOf(n *state.NVA) view {
 	}
 	return view{
 		RIB: n.RIB(), Facts: facts, Partial: n.Partial, Floor: n.Floor, Claim: n.Claim, Seen: n.Seen, Epoch: n.Epoch, Boot: n.Boot, Digest: n.Digest,
-		Alive: n.Alive, Expired: n.Expired, Notice: n.Notice, Heard: n.Heard(), Silent: n.Silent(), Draining: n.Draining(), Restarting: n.Restarting(),
+		Alive: n.Alive, Expired: n.Expired, Notice: n.Notice, Report: n.Report, Reported: n.Reported, Heard: n.Heard(), Silent: n.Silent(), Draining: n.Draining(), Restarting: n.Restarting(),
 		Missing: missing, Differs: differs,
 	}
 }

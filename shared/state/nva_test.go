@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 
 	"github.com/pointsman/pointsman/shared/event"
@@ -237,6 +238,116 @@ func TestNoticeEndsWithTheEpoch(t *testing.T) {
 	}
 }
 
+// TestReports: the newest report counts, and the document knows when it changed its mind about a peer.
+func TestReports(t *testing.T) {
+	n := state.NewNVA("hub", "nva-a")
+	seq := uint64(0)
+	say := func(kind event.Kind, after time.Duration, r event.Report) (revision uint64, wide bool) {
+		t.Helper()
+		seq++
+		n.Wide = false
+		before := n.Revision
+		e := event.Event{Domain: "hub", NVA: "nva-a", Boot: boot(1), Kind: kind, Version: event.Version{Epoch: 1, Seq: seq}, Beat: 1, Report: r}
+		if kind == event.Snapshot {
+			e.Chunk.Count = 1
+		}
+		if _, err := n.MergeLate(e, epochTime(0), epochTime(0).Add(after)); err != nil {
+			t.Fatal(err)
+		}
+		return n.Revision - before, n.Wide
+	}
+	sees := func(b, c bool) event.Report {
+		return event.Report{SelfTest: event.Passed, Peers: []event.Peer{{NVA: "nva-b", Reachable: b}, {NVA: "nva-c", Reachable: c}}}
+	}
+	say(event.Snapshot, 0, sees(true, false))
+	if _, turned := n.Turned["nva-b"]; turned || !n.Turned["nva-c"].Equal(epochTime(0)) {
+		t.Errorf("after the first report: turned %v, want nva-c only", n.Turned)
+	}
+	if news, wide := say(event.Witness, time.Second, sees(false, false)); news != 1 || !wide || !n.Turned["nva-b"].Equal(epochTime(1)) || !n.Turned["nva-c"].Equal(epochTime(0)) {
+		t.Errorf("nva-b is lost: %d revisions, wide %t, turned %v", news, wide, n.Turned)
+	}
+	if news, _ := say(event.Witness, 2*time.Second, sees(false, false)); news != 0 || !n.Turned["nva-b"].Equal(epochTime(1)) {
+		t.Errorf("the same again: %d revisions, turned %v", news, n.Turned)
+	}
+	if news, wide := say(event.Delta, 3*time.Second, event.Report{}); news != 0 || wide || n.Report.Empty() {
+		t.Errorf("a delta says nothing of peers: %d revisions, wide %t, report %+v", news, wide, n.Report)
+	}
+	failed := event.Report{SelfCheck: event.Failed, Reason: "uplink"}
+	if news, _ := say(event.Witness, 4*time.Second, failed); news != 1 || !n.Unfit() || len(n.Turned) != 0 || !n.Since.Equal(epochTime(0)) {
+		t.Errorf("its own check failed: %d revisions, unfit %t, turned %v, since %v", news, n.Unfit(), n.Turned, n.Since)
+	}
+	if say(event.Snapshot, 5*time.Second, event.Report{}); n.Unfit() || !n.Report.Empty() {
+		t.Errorf("a snapshot without a report leaves %+v", n.Report)
+	}
+}
+
+func TestOrders(t *testing.T) {
+	n := state.NewNVA("hub", "nva-a")
+	at := epochTime(7)
+	drain := state.Order{Drain: true, At: at, ID: "2", Who: "jo"}
+	if !n.Obey(drain) || !n.Draining() || !n.Since.Equal(at) || n.Revision != 1 || !n.Wide {
+		t.Errorf("drained: %+v", n)
+	}
+	for name, o := range map[string]state.Order{"again": drain, "an older one": {At: at.Add(-time.Second), ID: "9"}, "one of that instant with a lower id": {At: at, ID: "1"}} {
+		if n.Obey(o) || !n.Draining() || n.Revision != 1 {
+			t.Errorf("%s counts", name)
+		}
+	}
+	if !n.Obey(state.Order{At: at.Add(time.Second), ID: "3", Who: "jo"}) || n.Draining() || !n.Since.Equal(at.Add(time.Second)) {
+		t.Errorf("resumed: %+v", n)
+	}
+}
+
+// TestAgesAndLosses: what hold-down and damping of one prefix go by.
+func TestAgesAndLosses(t *testing.T) {
+	n := state.NewNVA("hub", "nva-a")
+	p := prefix(1)
+	seq := uint64(0)
+	say := func(second int, e event.Event) {
+		t.Helper()
+		seq++
+		e.Domain, e.NVA, e.Boot, e.Version, e.Beat = "hub", "nva-a", boot(1), event.Version{Epoch: 1, Seq: seq}, 1
+		if _, err := n.Merge(e, epochTime(second)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	announce := func(second int, metric uint32) {
+		say(second, event.Event{Kind: event.Delta, Announce: []route.Entry{{Prefix: p, Attrs: route.Attrs{Metric: metric}}}})
+	}
+	withdraw := func(second int) { say(second, event.Event{Kind: event.Delta, Withdraw: []netip.Prefix{p}}) }
+	since := func(second int) {
+		t.Helper()
+		if got := n.Facts[p].Since; !got.Equal(epochTime(second)) {
+			t.Errorf("announced since %v, want %v", got, epochTime(second))
+		}
+	}
+	announce(1, 0)
+	announce(5, 7)
+	since(1) // another metric is no break
+	withdraw(6)
+	withdraw(7)
+	announce(8, 0)
+	since(8)
+	say(9, event.Event{Kind: event.Snapshot, Chunk: event.Chunk{Count: 1}, Announce: []route.Entry{{Prefix: p}}})
+	since(8)
+	say(10, event.Event{Kind: event.Snapshot, Chunk: event.Chunk{Count: 1}})
+	if diff := cmp.Diff([]time.Time{epochTime(6), epochTime(10)}, n.Losses[p]); diff != "" {
+		t.Errorf("losses (-want +got):\n%s", diff)
+	}
+	for i := range 20 {
+		announce(20+2*i, 0)
+		withdraw(21 + 2*i)
+	}
+	if got := n.Losses[p]; len(got) != state.MaxLosses || !got[0].Equal(epochTime(45)) || !got[7].Equal(epochTime(59)) {
+		t.Errorf("losses %v: want the last %d", got, state.MaxLosses)
+	}
+	announce(60, 0)
+	say(60+25*3600, event.Event{Kind: event.Snapshot, Chunk: event.Chunk{Count: 1}, Announce: []route.Entry{{Prefix: p}}})
+	if f := n.Facts[p]; !f.Since.IsZero() || len(n.Losses) != 0 {
+		t.Errorf("a day later: since %v, losses %v", f.Since, n.Losses)
+	}
+}
+
 func TestCloneIsRefused(t *testing.T) {
 	first := event.Event{Domain: "hub", NVA: "nva-a", Boot: "one", Kind: event.Delta, Version: event.Version{Epoch: 5, Seq: 1}, Announce: []route.Entry{{Prefix: prefix(1)}}}
 	n := merged(t, []event.Event{first})
@@ -287,6 +398,9 @@ func TestNVARoundTrip(t *testing.T) {
 		n.Outbox = rapid.Bool().Draw(t, "outbox")
 		if rapid.Bool().Draw(t, "cloned") {
 			n.Clone = &state.Clone{Boot: "other", Epoch: 1}
+		}
+		if rapid.Bool().Draw(t, "ordered") {
+			n.Obey(state.Order{Drain: true, At: epochTime(99), ID: "1", Who: "jo", Why: "firmware"})
 		}
 		body, err := state.EncodeNVA(n)
 		if err != nil {
