@@ -19,6 +19,8 @@
 //  3. known: base == RIB with differ laid over it, and baseDigest is the digest of base.
 //  4. Every event takes the next sequence number, the chunks of one snapshot share one; a number is never used again.
 //  5. Every event carries the beat of the switch that is armed (deadman.go).
+//  6. Every snapshot carries the report in force; a report that changed is said at once, in a witness event, without waiting for routes
+//     that are still gathered (report.go).
 package publish
 
 import (
@@ -112,6 +114,7 @@ type Machine struct {
 	retry       time.Time // not before this
 	snapshotAt  time.Time // of the next periodic one
 
+	report   reports
 	switches deadman
 	farewell farewell
 }
@@ -292,12 +295,20 @@ func (m *Machine) due(now time.Time) (at time.Time, ok bool) {
 	case m.first.IsZero():
 		at, ok = m.snapshotAt, true
 	default:
-		at, ok = earlier(m.snapshotAt, earlier(m.last.Add(m.cfg.Gather.Quiet), m.first.Add(m.cfg.Gather.Max))), true
+		at, ok = earlier(m.snapshotAt, m.gathered()), true
+	}
+	if reportAt, owed := m.report.due(now); ok && owed {
+		at = earlier(at, reportAt)
 	}
 	if at.Before(m.retry) {
 		at = m.retry
 	}
 	return at, ok
+}
+
+// gathered returns when the routes that changed have been collected for long enough.
+func (m *Machine) gathered() time.Time {
+	return earlier(m.last.Add(m.cfg.Gather.Quiet), m.first.Add(m.cfg.Gather.Max))
 }
 
 func earlier(a, b time.Time) time.Time {
@@ -309,36 +320,60 @@ func earlier(a, b time.Time) time.Time {
 
 // speak puts together the batch that is due and takes it for accepted until Published says otherwise.
 func (m *Machine) speak(now time.Time) []event.Event {
-	b := &batch{at: now, observed: m.first, sure: m.known}
+	b := &batch{at: now, sure: m.known}
 	switch {
 	case !m.ready: // only a farewell
 	case !m.known || !now.Before(m.snapshotAt):
-		b.events, b.snapshot = m.snapshot(now), true
-	case len(m.differ) > 0:
-		b.events = m.delta(now)
-	case m.farewell.kind == 0:
-		b.events = []event.Event{m.next(event.Alive, now)}
+		b.events, b.observed, b.snapshot = m.snapshot(now), m.first, true
+		m.spoken()
+	default:
+		m.news(now, b)
 	}
 	if m.farewell.kind != 0 {
 		b.events, b.farewell = append(b.events, m.bidFarewell(now)), true
 	}
-	if m.ready {
-		m.known, m.differ, m.baseDigest = true, nil, m.rib.Digest()
-	}
-	m.first, m.last = time.Time{}, time.Time{}
 	m.flight = b
 	return b.events
 }
 
-// snapshot returns the whole RIB under one sequence number.
+// spoken takes the RIB for held by the receiver.
+func (m *Machine) spoken() {
+	m.known, m.differ, m.baseDigest = true, nil, m.rib.Digest()
+	m.first, m.last = time.Time{}, time.Time{}
+}
+
+// news fills the batch with what the receiver does not hold yet. A report that is due goes alone while routes are still gathered. An event is
+// owed in any case, for one with the armed beat outdates a switch that fired.
+func (m *Machine) news(now time.Time, b *batch) {
+	farewell := m.farewell.kind != 0
+	if at, owed := m.report.due(now); owed && (farewell || !now.Before(at)) {
+		b.events = append(b.events, m.witness(now))
+	}
+	switch changed := len(m.differ) > 0; {
+	case changed && (farewell || len(b.events) == 0 || !now.Before(m.gathered())):
+		b.events, b.observed = append(b.events, m.delta(now)...), m.first
+		m.spoken()
+	case len(b.events) == 0 && !farewell:
+		b.events = []event.Event{m.next(event.Alive, now)}
+	}
+}
+
+// snapshot returns the whole RIB under one sequence number. The report stands in the first chunk; that the others leave room for it
+// too costs nothing worth counting.
 func (m *Machine) snapshot(now time.Time) []event.Event {
 	head := m.next(event.Snapshot, now)
-	pieces := event.Split(m.rib.Entries(), m.cfg.MaxBytes)
+	report := m.report.say()
+	limit := m.cfg.MaxBytes
+	if !report.Empty() {
+		limit -= report.Size()
+	}
+	pieces := event.Split(m.rib.Entries(), limit)
 	out := make([]event.Event, len(pieces))
 	for i, piece := range pieces {
 		out[i] = head
 		out[i].Announce, out[i].Chunk = piece, event.Chunk{Index: i, Count: len(pieces)}
 	}
+	out[0].Report = report
 	return out
 }
 

@@ -77,11 +77,14 @@ func describe(e event.Event) string {
 	if e.Reason != "" {
 		fmt.Fprintf(&b, " (%s)", e.Reason)
 	}
+	if !e.Report.Empty() {
+		fmt.Fprintf(&b, " sees %s", e.Report.Drain)
+	}
 	return b.String()
 }
 
 // do runs one line of a script: "+PREFIX/METRIC -PREFIX …" (an update), "ready +PREFIX/METRIC …" (the first complete view), "wait DURATION",
-// the answers "ack", "fail KIND", "armed", "unarmed KIND", "cancelled", "uncancelled KIND", and "goodbye", "draining".
+// "sees WORD" (a report, told by its Drain; "sees" alone is the empty one), the answers "ack", "fail KIND", "armed", "unarmed KIND", "cancelled", "uncancelled KIND", and "goodbye", "draining".
 func (s *story) do(line string) {
 	words := strings.Fields(line)
 	switch words[0] {
@@ -99,6 +102,8 @@ func (s *story) do(line string) {
 	case "ready":
 		s.machine.Changed(s.now, s.rib.Replace(0, s.routes(words[1:])))
 		s.machine.Ready(s.now)
+	case "sees":
+		s.machine.Reported(s.now, event.Report{Drain: strings.Join(words[1:], " ")})
 	case "ack":
 		s.machine.Published(s.now, nil)
 	case "fail":
@@ -393,6 +398,111 @@ func TestStories(t *testing.T) {
 		"an agent that never spoke says that its machine goes down": `
 			> draining
 			   0.0 publish draining seq 1 beat 0 (shutdown)
+			> ack
+			   0.0 done`,
+
+		"a changed report is said at once, the next after the gap": `
+			> ready
+			   0.0 schedule beat 1 in 15s
+			> armed
+			   0.0 publish snapshot seq 1 beat 1
+			> ack
+			> wait 1s
+			> sees a
+			   1.0 publish witness seq 2 beat 1 sees a
+			> ack
+			> wait 100ms
+			> sees b
+			> sees c
+			> wait 1s
+			   1.5 publish witness seq 3 beat 1 sees c
+			> ack
+			> sees
+			   2.1 publish witness seq 4 beat 1`,
+
+		"a report that changes back within the gap says nothing": `
+			> ready
+			   0.0 schedule beat 1 in 15s
+			> armed
+			   0.0 publish snapshot seq 1 beat 1
+			> ack
+			> sees a
+			   0.0 publish witness seq 2 beat 1 sees a
+			> ack
+			> sees b
+			> wait 200ms
+			> sees a
+			> wait 2s`,
+
+		"a report does not wait for routes, nor do they for it": `
+			> ready
+			   0.0 schedule beat 1 in 15s
+			> armed
+			   0.0 publish snapshot seq 1 beat 1
+			> ack
+			> +10.1.0.0/16/5
+			> wait 50ms
+			> sees a
+			   0.1 publish witness seq 2 beat 1 sees a
+			> ack
+			> wait 50ms
+			   0.1 publish delta seq 3 beat 1 +10.1.0.0/16/5`,
+
+		"reports that change while a batch is in flight are one event, before the routes that are due too": `
+			> ready
+			   0.0 schedule beat 1 in 15s
+			> armed
+			   0.0 publish snapshot seq 1 beat 1
+			> sees a
+			> +10.1.0.0/16/5
+			> sees b
+			> wait 1s
+			> ack
+			   1.0 publish witness seq 2 beat 1 sees b
+			   1.0 publish delta seq 3 beat 1 +10.1.0.0/16/5`,
+
+		"every snapshot carries the report, also the one after a failure": `
+			> sees a
+			> ready
+			   0.0 schedule beat 1 in 15s
+			> armed
+			   0.0 publish snapshot seq 1 beat 1 sees a
+			> ack
+			> sees b
+			   0.0 publish witness seq 2 beat 1 sees b
+			> fail lost
+			> wait 1s
+			   0.3 publish snapshot seq 3 beat 1 sees b`,
+
+		"a report outdates a switch that fired": `
+			> ready
+			   0.0 schedule beat 1 in 15s
+			> armed
+			   0.0 publish snapshot seq 1 beat 1
+			> ack
+			> wait 5s
+			   5.0 schedule beat 2 in 15s
+			> armed
+			   5.0 cancel beat 1
+			> sees a
+			   5.0 publish witness seq 2 beat 2 sees a
+			> uncancelled lost
+			> ack
+			> wait 4s`,
+
+		"a farewell takes the report along": `
+			> ready
+			   0.0 schedule beat 1 in 15s
+			> armed
+			   0.0 publish snapshot seq 1 beat 1
+			> ack
+			> sees a
+			   0.0 publish witness seq 2 beat 1 sees a
+			> ack
+			> sees b
+			> draining
+			   0.0 publish witness seq 3 beat 1 sees b
+			   0.0 publish draining seq 4 beat 1 (shutdown)
 			> ack
 			   0.0 done`,
 

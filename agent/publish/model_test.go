@@ -28,6 +28,9 @@ type receiver struct {
 	alive   [2]uint64 // epoch, beat
 	expired [2]uint64
 	digests map[event.Version]route.Digest
+
+	report   event.Report
+	reported event.Version // of report
 }
 
 type fact struct {
@@ -50,6 +53,9 @@ func (r *receiver) take(e event.Event) {
 	}
 	r.alive = slices.MaxFunc([][2]uint64{r.alive, beat}, compareBeats)
 	r.digests[e.Version] = e.Digest
+	if e.Reports() && e.Version.Compare(r.reported) > 0 {
+		r.report, r.reported = e.Report, e.Version
+	}
 	set := func(p netip.Prefix, f fact) {
 		if old, ok := r.facts[p]; f.version.Compare(r.floor) >= 0 && (!ok || f.version.Compare(old.version) > 0) {
 			r.facts[p] = f
@@ -118,6 +124,7 @@ type world struct {
 	skew     time.Duration // how far the broker's clock is ahead of the agent's
 	cfg      publish.Config
 	rib      *rib.RIB
+	report   event.Report // what the agent sees
 	machine  *publish.Machine
 	alive    bool
 	healthy  bool // the bus does what it is asked
@@ -150,7 +157,7 @@ func newWorld(t *rapid.T) *world {
 func (w *world) boot() {
 	w.cfg.Epoch++
 	w.cfg.Boot = fmt.Sprintf("boot-%d", w.cfg.Epoch)
-	w.rib = rib.New(rib.Filter{}, "source")
+	w.rib, w.report = rib.New(rib.Filter{}, "source"), event.Report{}
 	w.machine = publish.New(w.cfg, w.rib)
 	w.alive, w.flying = true, 0
 	w.answers = nil
@@ -360,6 +367,22 @@ func drawRoutes(t *rapid.T, least int) []source.Route {
 	return out
 }
 
+// observe gives the machine a report that differs from the last one, or not.
+func (w *world) observe() {
+	check := func(name string) event.Check {
+		return rapid.SampledFrom([]event.Check{event.Absent, event.Passed, event.Failed}).Draw(w.t, name)
+	}
+	text := func(name string) string { return rapid.SampledFrom([]string{"", "why"}).Draw(w.t, name) }
+	w.report = event.Report{SelfCheck: check("self-check"), SelfTest: check("self-test"), Drain: text("drain"), Reason: text("reason")}
+	for _, nva := range []string{"nva2", "nva3"} {
+		if rapid.Bool().Draw(w.t, "watched") {
+			w.report.Peers = append(w.report.Peers, event.Peer{NVA: nva, Reachable: rapid.Bool().Draw(w.t, "reachable"), Deaf: rapid.Bool().Draw(w.t, "deaf")})
+		}
+	}
+	w.machine.Reported(w.now, w.report)
+	w.perform()
+}
+
 func (w *world) replace() {
 	changes := w.rib.Replace(0, drawRoutes(w.t, 0))
 	if w.rib.Ready() {
@@ -384,7 +407,7 @@ func (w *world) update() {
 }
 
 // TestConverges: after any history of changes, failures and restarts, once the bus is well and time passes, the receiver holds the RIB
-// and does not take the NVA for silent; once the agent dies it does.
+// and the report, and does not take the NVA for silent; once the agent dies it does.
 func TestConverges(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		w := newWorld(rt)
@@ -392,6 +415,7 @@ func TestConverges(t *testing.T) {
 		rt.Repeat(map[string]func(*rapid.T){
 			"replace": func(*rapid.T) { w.replace() },
 			"update":  func(*rapid.T) { w.update() },
+			"observe": func(*rapid.T) { w.observe() },
 			"time":    func(t *rapid.T) { w.advance(time.Duration(rapid.IntRange(0, 40_000).Draw(t, "ms")) * time.Millisecond) },
 			"health":  func(t *rapid.T) { w.healthy = rapid.Bool().Draw(t, "healthy") },
 			"deliver": func(*rapid.T) { w.deliver() },
@@ -423,6 +447,9 @@ func TestConverges(t *testing.T) {
 		if got := w.receiver.digests[newest]; got != digestOf(want) {
 			rt.Fatalf("event %s says digest %s, want %s", newest, got, digestOf(want))
 		}
+		if !w.receiver.report.Equal(w.report) {
+			rt.Fatalf("the receiver holds the report\n%+v of %s\nwant\n%+v", w.receiver.report, w.receiver.reported, w.report)
+		}
 		if w.receiver.silent() {
 			rt.Fatalf("a living agent is silent: expired %v, alive %v, %+v", w.receiver.expired, w.receiver.alive, w.machine.Status())
 		}
@@ -444,6 +471,7 @@ func TestDigestFollowsEveryDelta(t *testing.T) {
 		w.advance(time.Second)
 		for range rapid.IntRange(1, 5).Draw(rt, "rounds") {
 			w.update()
+			w.observe()
 			w.advance(2 * time.Second)
 			held := map[netip.Prefix]route.Attrs{}
 			slices.SortStableFunc(w.wire, func(a, b event.Event) int { return a.Version.Compare(b.Version) })
@@ -462,6 +490,37 @@ func TestDigestFollowsEveryDelta(t *testing.T) {
 					rt.Fatalf("event %d %s %s says digest %s, want %s", i, e.Kind, e.Version, e.Digest, d)
 				}
 			}
+		}
+	})
+}
+
+// TestFlappingReportsAreBounded: however a report changes, there are at most two witness events a second, and the last state is said.
+func TestFlappingReportsAreBounded(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		w := newWorld(rt)
+		w.healthy = true
+		w.replace()
+		w.advance(time.Second)
+		var span time.Duration
+		for range rapid.IntRange(1, 200).Draw(rt, "changes") {
+			w.observe()
+			step := time.Duration(rapid.IntRange(0, 100).Draw(rt, "ms")) * time.Millisecond
+			span += step
+			w.advance(step)
+		}
+		w.advance(time.Second)
+		said := 0
+		for _, kind := range w.seen {
+			if kind == event.Witness {
+				said++
+			}
+		}
+		if most := 2 + int(span/(500*time.Millisecond)); said > most {
+			rt.Fatalf("%d witness events in %s, want at most %d", said, span, most)
+		}
+		w.deliver()
+		if !w.receiver.report.Equal(w.report) {
+			rt.Fatalf("the receiver holds the report %+v, want %+v", w.receiver.report, w.report)
 		}
 	})
 }
