@@ -538,3 +538,36 @@ func TestStories(t *testing.T) {
 		})
 	}
 }
+
+// TestALongReportFits: the first chunk of a snapshot stays under the limit with the report in it.
+func TestALongReportFits(t *testing.T) {
+	const limit = 64 << 10
+	r := event.Report{SelfCheck: event.Failed, SelfTest: event.Passed, Drain: strings.Repeat("\"", 1024), Reason: strings.Repeat("<", 1024)}
+	for i := range event.MaxPeers {
+		r.Peers = append(r.Peers, event.Peer{NVA: fmt.Sprintf("nva-%036d", i), Deaf: true})
+	}
+	var all []source.Route
+	for i := range 3000 {
+		all = append(all, source.Route{Prefix: netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(i >> 8), byte(i), 0}), 24), Origin: "bgp"})
+	}
+	held := rib.New(rib.Filter{}, "kernel")
+	held.Replace(0, all)
+	m := publish.New(publish.Config{Domain: "lab", NVA: "nva1", Boot: "b", Epoch: 7, MaxBytes: limit}, held)
+	now := time.Unix(1_800_000_000, 0)
+	m.Reported(now, r)
+	m.Ready(now)
+	m.Scheduled(now, *m.Next(now).Schedule, 1, nil)
+	chunks := m.Next(now).Publish
+	for _, e := range chunks {
+		body, err := event.Encode(e)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(body) > limit {
+			t.Errorf("chunk %d has %d bytes, want at most %d", e.Chunk.Index, len(body), limit)
+		}
+	}
+	if len(chunks) < 2 || !chunks[0].Report.Equal(r) {
+		t.Errorf("%d chunks, the first with %d peers: want some, and all peers", len(chunks), len(chunks[0].Report.Peers))
+	}
+}
