@@ -548,7 +548,8 @@ func TestALongReportFits(t *testing.T) {
 	}
 	var all []source.Route
 	for i := range 3000 {
-		all = append(all, source.Route{Prefix: netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(i >> 8), byte(i), 0}), 24), Origin: "bgp"})
+		long := netip.MustParseAddr(fmt.Sprintf("2001:db8:ffff:ffff:ffff:ffff:ffff:%x", 0x1000+i))
+		all = append(all, source.Route{Prefix: netip.PrefixFrom(long, 128), Origin: "bgp"})
 	}
 	held := rib.New(rib.Filter{}, "kernel")
 	held.Replace(0, all)
