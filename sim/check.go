@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/pointsman/pointsman/shared/event"
 	"github.com/pointsman/pointsman/shared/plan"
 	"github.com/pointsman/pointsman/shared/route"
 	"github.com/pointsman/pointsman/shared/state"
@@ -89,7 +90,27 @@ func (w *World) feeds(t *table, nva string) bool {
 
 func (x witness) up(n NVASetup) bool {
 	doc := x.docs[n.Name]
-	return doc != nil && doc.Heard() && !doc.Silent() && !doc.Draining()
+	return doc != nil && doc.Heard() && !doc.Silent() && !doc.Draining() && !doc.Unfit() && len(x.accusers(n.Name)) == 0
+}
+
+// accusers are the NVAs whose agents are heard, whose own probes get out, and that cannot reach the NVA. One that restarts accuses nobody and is not accused.
+func (x witness) accusers(nva string) (out []string) {
+	restarts := func(doc *state.NVA) bool { return doc.Restarting() && !doc.Silent() }
+	for _, n := range x.w.setup.NVAs {
+		doc := x.docs[n.Name]
+		if doc == nil || doc.Silent() || restarts(doc) || doc.Report.SelfTest != event.Passed || x.docs[nva] == nil || restarts(x.docs[nva]) {
+			continue
+		}
+		if p, watched := doc.Report.Peer(nva); watched && !p.Reachable {
+			out = append(out, n.Name)
+		}
+	}
+	return out
+}
+
+// accused reports whether anybody is: then who is lost at once is more than who is silent.
+func (x witness) accused() bool {
+	return slices.ContainsFunc(x.w.setup.NVAs, func(n NVASetup) bool { return len(x.accusers(n.Name)) > 0 })
 }
 
 // frozen reports whether an NVA is one of more than half that fell silent within half a minute: those keep what they have.
@@ -177,8 +198,10 @@ func (x witness) checkHop(p netip.Prefix, hop netip.Addr) {
 	}
 }
 
-// mayForward reports whether an NVA is not known to be dead.
-func (x witness) mayForward(n NVASetup) bool { return x.up(n) || x.w.setup.Hold || x.frozen(n.Name) }
+// mayForward reports whether an NVA is not known to be dead, nor suspected.
+func (x witness) mayForward(n NVASetup) bool {
+	return x.up(n) || len(x.accusers(n.Name)) == 0 && !x.docs[n.Name].Unfit() && (x.w.setup.Hold || x.frozen(n.Name))
+}
 
 // anyUp reports whether an NVA that is up announces p.
 func (x witness) anyUp(p netip.Prefix) bool {
@@ -195,17 +218,28 @@ func (x witness) checkMove(p netip.Prefix, from, to netip.Addr) {
 	if !x.announces(old, p) || !x.announces(next, p) {
 		return
 	}
-	draining := x.docs[old.Name].Draining()
+	draining := x.docs[old.Name].Draining() || x.docs[old.Name].Unfit()
 	switch {
 	case draining:
-	case x.frozen(old.Name) && x.preferred(p, old, next) < 0: // a better one that is up takes it all the same
+	case !x.accused() && x.frozen(old.Name) && x.preferred(p, old, next) < 0: // a better one that is up takes it all the same
 		x.w.violate("I4", "table %s: %s was moved from %s to %s although more than half of the NVAs fell silent at once", x.t.name, p, old.Name, next.Name)
 	case !x.up(next) && (x.mayForward(old) || x.anyUp(p)):
 		x.w.violate("I4", "table %s: %s was moved from %s onto %s, which is not up", x.t.name, p, old.Name, next.Name)
-	case x.up(old) && x.w.now.Before(x.docs[next.Name].Since.Add(x.w.setup.HoldDown)):
-		x.w.violate("hold-down", "table %s: %s was moved from %s, which works, to %s, which is up since %v only", x.t.name, p, old.Name, next.Name,
-			x.w.now.Sub(x.docs[next.Name].Since).Round(time.Millisecond))
+	case x.up(old) && x.w.now.Before(x.upSince(p, next).Add(x.w.setup.HoldDown)):
+		x.w.violate("hold-down", "table %s: %s was moved from %s, which works, to %s, which is up, or announces it, since %v only", x.t.name, p, old.Name, next.Name,
+			x.w.now.Sub(x.upSince(p, next)).Round(time.Millisecond))
+	case x.up(old) && x.preferred(p, old, next) < 0:
+		x.w.violate("I4", "table %s: %s was moved from %s, which works, to %s, which is worse", x.t.name, p, old.Name, next.Name)
 	}
+}
+
+// upSince is when the later of two began: the NVA works, and it announces p.
+func (x witness) upSince(p netip.Prefix, n NVASetup) time.Time {
+	doc := x.docs[n.Name]
+	if f := doc.Facts[p]; f.Since.After(doc.Since) {
+		return f.Since
+	}
+	return doc.Since
 }
 
 // checkRest: when faults have stopped and time has passed, documents and tables are what the machines say (I3).
@@ -229,7 +263,7 @@ func (n *nva) checkDocument(doc *state.NVA) {
 	switch {
 	case n.unguarded(doc):
 		return
-	case n.agent == nil && doc != nil && doc.Heard() && !doc.Silent() && !doc.Draining():
+	case n.agent == nil && doc != nil && doc.Heard() && !doc.Silent() && !doc.Draining() && !doc.Unfit():
 		w.violate("I3", "%s is dead, and its document says that it is up", n.name)
 	case n.agent == nil:
 		return
@@ -343,7 +377,8 @@ func (x witness) wanted() []netip.Prefix {
 // right reports whether hop is a next hop that p may rest on:
 //
 //	some announcer lives, silence: down   the best living one
-//	some announcer lives, silence: hold   the best living one, or a better silent one that has it already; so too where more than half fell silent at once
+//	some announcer lives, silence: hold   the best living one, or a better silent one that has it already; so too where more than half fell silent at once,
+//	                                      but not where a living one watches the silent one
 //	none lives                            any announcer (the one that had it)
 //
 // Best: preference, then metric, then name.
@@ -365,7 +400,7 @@ func (x witness) right(p netip.Prefix, hop netip.Addr) bool {
 	case best < 0 || at == best:
 		return true
 	}
-	return (x.w.setup.Hold || x.frozen(list[at].Name)) && at < best && x.docs[list[at].Name].Silent() && !x.docs[list[at].Name].Draining()
+	return (x.w.setup.Hold && !x.w.setup.Witness || x.frozen(list[at].Name)) && at < best && x.docs[list[at].Name].Silent() && !x.docs[list[at].Name].Draining()
 }
 
 // preferred orders two NVAs that announce p, the better one first.

@@ -50,7 +50,7 @@ const lasts = 90 * time.Second
 func someSetup(ask *asker) Setup {
 	s := Setup{
 		Hold: ask.pick(3) == 0, HoldDown: [...]time.Duration{0, 12 * time.Second}[ask.pick(2)],
-		WritePrice: [...]float64{0, 5}[ask.pick(2)], WriteCap: 5 * time.Second,
+		WritePrice: [...]float64{0, 5}[ask.pick(2)], WriteCap: 5 * time.Second, Damping: ask.pick(2) == 0, Witness: ask.pick(2) == 0,
 	}
 	kind := ask.pick(3)
 	for i := range 2 + kind/2 {
@@ -89,7 +89,28 @@ func someDeed(ask *asker, s Setup) deed {
 	on := func(what string, do func(n *nva)) deed {
 		return deed{after, name + " " + what, func(w *World) { do(w.nva(name)) }}
 	}
-	switch ask.pick(30) {
+	switch ask.pick(36) {
+	case 30, 31:
+		return on(fmt.Sprintf("loses its data plane for %v", span), func(n *nva) {
+			n.darken(true)
+			n.w.after(span, func() { n.darken(false) })
+		})
+	case 32, 33:
+		other := s.NVAs[ask.pick(len(s.NVAs))].Name
+		return on(fmt.Sprintf("does not hear %s for %v", other, span), func(n *nva) {
+			n.w.cutPath(other, n.name, true)
+			n.w.after(span, func() { n.w.cutPath(other, n.name, false) })
+		})
+	case 34:
+		return on("fails its own check", func(n *nva) {
+			n.fail("its own check fails")
+			n.w.after(span, func() { n.fail("") })
+		})
+	case 35:
+		return on("is announced to reboot", func(n *nva) {
+			n.maintain("Azure will reboot it")
+			n.w.after(span, func() { n.maintain("") })
+		})
 	case 0, 1, 2, 3, 4:
 		return on(fmt.Sprintf("announces %s", p), func(n *nva) {
 			if n.on {
@@ -361,6 +382,7 @@ func (w *World) stabilize() {
 		n.cut = time.Time{}
 		n.stopClone()
 	}
+	w.healDataPlane()
 	for _, t := range w.tables {
 		t.down = time.Time{}
 	}

@@ -38,6 +38,10 @@ type nva struct {
 	epoch  uint64                  // in the agent's file; 0: none
 	starts int
 
+	dark        bool   // its data plane is dead, whatever its agent says
+	unfit       string // why its own check of itself fails
+	maintenance string // what Azure has announced for it
+
 	heardOf   beats // that were merged for certain, expired ones apart
 	firedFrom beats // of expired that were ever given to Ingest
 
@@ -158,6 +162,7 @@ func (n *nva) startAgent() {
 		n.raised[p] = event.Version{Epoch: n.epoch}
 	}
 	n.agent = n.newAgent(n.name, n.epoch, fmt.Sprintf("boot-%s-%d", n.name, n.starts))
+	n.w.look()
 	n.agent.view()
 }
 
@@ -185,6 +190,7 @@ func (n *nva) stopAgent() {
 	if n.agent != nil {
 		n.agent.gone = true
 		n.agent, n.last = nil, n.agent
+		n.w.look()
 	}
 }
 

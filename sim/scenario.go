@@ -138,6 +138,10 @@ func (s *stage) build(words []string) bool {
 		s.setup.WritePrice = float64(r.number())
 	case "guard":
 		s.setup.MinRemoved = r.number()
+	case "witnesses":
+		s.setup.Witness = true
+	case "damping":
+		s.setup.Damping = true
 	case "azure":
 		return s.azure(strings.Join(r.rest(), " "))
 	default:
@@ -255,6 +259,22 @@ func (n *nva) directLife(what string) error {
 		n.isolate(duration(span))
 	case clock:
 		n.behind = duration(late)
+	case strings.HasPrefix(what, "no longer hears "):
+		n.w.cutPath(strings.TrimPrefix(what, "no longer hears "), n.name, true)
+	case strings.HasPrefix(what, "hears "):
+		n.w.cutPath(strings.TrimPrefix(what, "hears "), n.name, false)
+	case what == "loses its data plane":
+		n.darken(true)
+	case what == "regains its data plane":
+		n.darken(false)
+	case strings.HasPrefix(what, "is unfit: "):
+		n.fail(strings.TrimPrefix(what, "is unfit: "))
+	case what == "is fit again":
+		n.fail("")
+	case strings.HasPrefix(what, "is announced to "):
+		n.maintain("Azure will " + strings.TrimPrefix(what, "is announced to ") + " it")
+	case what == "is through with it":
+		n.maintain("")
 	case what == "dies":
 		n.die()
 	case what == "drains":

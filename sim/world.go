@@ -23,6 +23,8 @@ const domain = "hub"
 type Setup struct {
 	Hold       bool // silence: hold, else down
 	HoldDown   time.Duration
+	Damping    bool // of prefixes that come and go; it decays within seconds
+	Witness    bool // the agents watch each other
 	WritePrice float64
 	WriteCap   time.Duration
 	MinRemoved int // the guard against removals, of more than half of the routes
@@ -54,6 +56,11 @@ func (s Setup) yaml() string {
 		silence = "hold"
 	}
 	fmt.Fprintf(&b, "domain: %s\npolicy:\n  silence: %s\n  holdDown: %s\n  writePrice: %g\n  writeCap: %s\n", domain, silence, s.HoldDown, s.WritePrice, s.WriteCap)
+	halfLife := "0s"
+	if s.Damping {
+		halfLife = "10s"
+	}
+	fmt.Fprintf(&b, "  damping: {halfLife: %s}\n", halfLife)
 	fmt.Fprintf(&b, "guards:\n  minRemoved: %d\nnvas:\n", s.minRemoved())
 	for _, n := range s.NVAs {
 		fmt.Fprintf(&b, "  - name: %s\n    nextHops: [%s]\n    preference: %d\n    maxPrefixes: %d\n    allow:\n", n.Name, n.Hop, n.Preference, n.most())
@@ -147,6 +154,7 @@ type World struct {
 	runs, sweeps  int
 	etags, parked int
 
+	cuts      map[path]bool // ways between NVAs that are closed
 	troubles  troubles
 	denied    bool // a write was denied: that is tried again by the sweep only
 	edited    bool // the domain file was changed: what was true of the old one need not hold

@@ -21,7 +21,7 @@ const (
 	DefaultPreference      = 100
 	DefaultMaxPrefixes     = 1000
 	DefaultHoldDown        = 30 * time.Second
-	DefaultAnswerWithin    = 3 * time.Second
+	DefaultAnswerWithin    = 1500 * time.Millisecond
 	DefaultHalfLife        = 5 * time.Minute
 	DefaultSuppress        = 2000
 	DefaultReuse           = 750

@@ -94,7 +94,7 @@ func TestDefaults(t *testing.T) {
 	want := &config.Domain{
 		Name: "hub",
 		Policy: config.Policy{
-			Silence: config.SilenceHold, HoldDown: 30 * time.Second, AnswerWithin: 3 * time.Second, RouteNamePrefix: "pointsman-", WritePrice: 5, WriteCap: 30 * time.Second,
+			Silence: config.SilenceHold, HoldDown: 30 * time.Second, AnswerWithin: 1500 * time.Millisecond, RouteNamePrefix: "pointsman-", WritePrice: 5, WriteCap: 30 * time.Second,
 			Damping: config.Damping{HalfLife: 5 * time.Minute, Suppress: 2000, Reuse: 750, Ceiling: 6000},
 		},
 		Guards:  config.Guards{MaxRemovedShare: 0.5, MinRemoved: 10},

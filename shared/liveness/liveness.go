@@ -27,7 +27,7 @@
 //   - silent: the dead-man switch has fired, or the NVA is mute: accused, and it has said nothing since, although an agent that lives answers an
 //     accusation within moments (either it does not hear its accuser as well, or it hears that it is not heard). See [mute].
 //   - accused: by one witness that cannot reach it; by most: two or more, and more than half of its witnesses, or one and the NVA's own probes get nowhere
-//     either. An NVA whose agent restarts is not accused: its answers stop with its agent.
+//     either. An NVA whose agent restarts is not accused, for its answers stop with its agent, unless the time that it asked for is over.
 //   - witness: at least one watches it. A witness is an NVA that is heard, not silent, and whose own probes get out.
 //   - silence: what the domain file says that silence means where no witness can tell.
 //   - frozen: more than half were lost at once, and it is one of them.
@@ -175,7 +175,7 @@ func (e *evidence) hear(witness evidence, p event.Peer) {
 	switch turned := witness.doc.Turned[e.name]; {
 	case p.Reachable:
 		e.recovered = later(e.recovered, turned)
-	case !e.doc.Restarting():
+	case !e.doc.Restarting() || e.doc.Silent():
 		e.accusers = append(e.accusers, witness.name)
 		e.accused = later(e.accused, turned)
 	}
@@ -275,7 +275,7 @@ func (j *judge) decide(e evidence) Belief {
 		b.State, b.Why = Down, phrase("its own check failed", e.doc.Report.Reason)
 	case !e.lost():
 		b.State, b.Why = e.alive()
-		b.Since = later(b.Since, e.recovered)
+		b.Since = later(b.Since, later(e.recovered, e.accused))
 	case len(e.accusers) == 0 && e.watchers > 0:
 		b.State, b.Why = ControlLost, "its agent is silent, its peers reach it"
 	case j.view.Frozen && slices.Contains(j.view.Lost, e.name):

@@ -213,6 +213,10 @@ func TestMute(t *testing.T) {
 		{"restarts", func(_ *world, a *state.NVA) {
 			a.Notice = state.Notice{Kind: event.Goodbye, Version: event.Version{Epoch: 1, Seq: 9}}
 		}, liveness.Up},
+		{"has not come back from its restart", func(w *world, a *state.NVA) {
+			a.Notice = state.Notice{Kind: event.Goodbye, Version: event.Version{Epoch: 1, Seq: 9}}
+			w.silence("a", now)
+		}, liveness.Down},
 		{"its accuser's own probes get nowhere", func(w *world, _ *state.NVA) { w.docs["b"].Report.SelfTest = event.Failed }, liveness.Up},
 		{"its accuser is silent", func(w *world, _ *state.NVA) { w.silence("b", now.Add(-time.Hour)) }, liveness.Up},
 		{"its accuser has no self-test and reaches nobody", func(w *world, _ *state.NVA) { w.docs["b"].Report.SelfTest = event.Absent }, liveness.Up},
