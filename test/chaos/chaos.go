@@ -353,7 +353,7 @@ func (w *world) report(out io.Writer, tails map[string][]string) {
 func (w *world) close() error {
 	var errs []error
 	for _, n := range w.nvas {
-		errs = append(errs, n.close(), n.way.close())
+		errs = append(errs, n.close(), n.way.Close())
 	}
 	if w.fabric != nil {
 		errs = append(errs, w.fabric.Close())

@@ -76,7 +76,7 @@ func (w *world) endFaults() error {
 		if i == stays && !n.dead {
 			w.truth.lose(n.name, prefixesOf(w.truth.of(n.name)))
 			n.dead = true
-			n.way.cut(true)
+			n.way.Cut("scenario", true)
 			if err := errors.Join(n.kill(), n.power(false)); err != nil {
 				return err
 			}
@@ -86,7 +86,7 @@ func (w *world) endFaults() error {
 			n.returns = time.Now().Add(patience * 10)
 			continue
 		}
-		n.way.cut(n.dead)
+		n.way.Cut("scenario", n.dead)
 		if n.dead || !n.alive() {
 			if err := w.revive(n); err != nil {
 				return err

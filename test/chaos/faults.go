@@ -222,8 +222,8 @@ func nvaTroubles() []trouble {
 			if n.dead {
 				return "", 0, nil
 			}
-			n.way.cut(true)
-			return fmt.Sprintf("%s for %s", n.name, lasts.Round(time.Millisecond)), lasts, func() error { n.way.cut(n.dead); return nil }
+			n.way.Cut("scenario", true)
+			return fmt.Sprintf("%s for %s", n.name, lasts.Round(time.Millisecond)), lasts, func() error { n.way.Cut("scenario", n.dead); return nil }
 		}},
 		once("NVA died", func(w *world) string { return w.die(w.between(2*time.Second, 10*time.Second)) }),
 		once("NVA died", func(w *world) string { return w.die(w.between(2*time.Second, 10*time.Second)) }),
@@ -269,7 +269,7 @@ func (w *world) die(lasts time.Duration) string {
 	}
 	w.truth.lose(n.name, prefixesOf(w.truth.of(n.name)))
 	n.dead, n.returns = true, time.Now().Add(lasts)
-	n.way.cut(true)
+	n.way.Cut("scenario", true)
 	err := n.kill()
 	if failed := n.power(false); err == nil {
 		err = failed
@@ -288,7 +288,7 @@ func (w *world) revive(n *nva) error {
 		if err := n.change(nil, learned); err != nil {
 			return err
 		}
-		n.way.cut(false)
+		n.way.Cut("scenario", false)
 	}
 	return w.boot(n)
 }

@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -35,7 +34,7 @@ type nva struct {
 	appliance
 	name, hop  string
 	preference int
-	way        *way
+	way        *netns.Way
 	onStop     string // what the running agent will say
 	agents     int
 	dead       bool      // no power, no way to the bus, no agent
@@ -64,7 +63,7 @@ type kernel struct {
 }
 
 // newKernel makes the machine; no agent runs yet. index numbers its uplink.
-func newKernel(name string, index int, fabric *netns.NS, dir, executable, bus, connection string) (*kernel, *way, error) {
+func newKernel(name string, index int, fabric *netns.NS, dir, executable, bus, connection string) (*kernel, *netns.Way, error) {
 	k := &kernel{name: name, executable: executable, fabric: fabric, dir: filepath.Join(dir, name), router: fmt.Sprintf("198.51.100.%d", 4*index+1)}
 	if err := os.MkdirAll(k.dir, 0o700); err != nil {
 		return nil, nil, fmt.Errorf("directory of %s: %w", name, err)
@@ -73,34 +72,26 @@ func newKernel(name string, index int, fabric *netns.NS, dir, executable, bus, c
 	if k.ns, err = netns.Create(name); err != nil {
 		return nil, nil, err
 	}
-	inside, err := k.wire(index)
+	if err = k.wire(index); err != nil {
+		return nil, nil, errors.Join(err, k.close())
+	}
+	way, err := k.ns.WayOut(bus)
 	if err != nil {
 		return nil, nil, errors.Join(err, k.close())
 	}
-	k.connection = strings.Replace(connection, bus, inside.Addr().String(), 1)
-	return k, newWay(inside, bus), nil
+	k.connection = strings.Replace(connection, bus, way.Addr(), 1)
+	return k, way, nil
 }
 
-// wire makes the uplink and the listener of the way to the bus.
-func (k *kernel) wire(index int) (inside net.Listener, err error) {
-	if err = netns.Pair(k.ns, k.fabric, "uplink", "to-"+k.name); err != nil {
-		return nil, err
+// wire makes the uplink.
+func (k *kernel) wire(index int) error {
+	if err := netns.Pair(k.ns, k.fabric, "uplink", "to-"+k.name); err != nil {
+		return err
 	}
-	if err = k.fabric.Batch(fmt.Sprintf("addr add %s/30 dev to-%s", k.router, k.name)); err != nil {
-		return nil, err
+	if err := k.fabric.Batch(fmt.Sprintf("addr add %s/30 dev to-%s", k.router, k.name)); err != nil {
+		return err
 	}
-	if err = k.ns.Batch(fmt.Sprintf("addr add 198.51.100.%d/30 dev uplink", 4*index+2)); err != nil {
-		return nil, err
-	}
-	err = k.ns.Do(func() error {
-		l, failed := new(net.ListenConfig).Listen(context.Background(), "tcp", "127.0.0.1:0")
-		if failed != nil {
-			return fmt.Errorf("way to the bus: %w", failed)
-		}
-		inside = l
-		return nil
-	})
-	return inside, err
+	return k.ns.Batch(fmt.Sprintf("addr add 198.51.100.%d/30 dev uplink", 4*index+2))
 }
 
 func (k *kernel) boot(onStop string) error {

@@ -19,6 +19,7 @@ import (
 	"github.com/pointsman/pointsman/azure/servicebus"
 	"github.com/pointsman/pointsman/shared/event"
 	"github.com/pointsman/pointsman/shared/route"
+	"github.com/pointsman/pointsman/test/netns"
 )
 
 // scripted is an appliance without a machine: the agent's own loop and its client of the bus run in this process, over routes that are
@@ -26,7 +27,7 @@ import (
 type scripted struct {
 	name       string
 	connection string
-	way        *way
+	way        *netns.Way
 	log        tail
 	epoch      uint64
 	running    *runningAgent
@@ -42,12 +43,12 @@ type runningAgent struct {
 	ended chan struct{}
 }
 
-func newScripted(name, bus, connection string) (*scripted, *way, error) {
+func newScripted(name, bus, connection string) (*scripted, *netns.Way, error) {
 	l, err := new(net.ListenConfig).Listen(context.Background(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, nil, fmt.Errorf("way to the bus: %w", err)
 	}
-	w := newWay(l, bus)
+	w := netns.NewWay(l, bus)
 	s := &scripted{name: name, connection: strings.Replace(connection, bus, l.Addr().String(), 1), way: w, routes: map[netip.Prefix]uint32{}}
 	return s, w, nil
 }
@@ -130,11 +131,11 @@ func (s *scripted) kill() error {
 	if s.running == nil {
 		return nil
 	}
-	s.way.mute(true)
+	s.way.Cut("killing", true)
 	s.running.end()
 	<-s.running.ended
 	s.running = nil
-	s.way.mute(false)
+	s.way.Cut("killing", false)
 	return nil
 }
 

@@ -4,9 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
-	"io"
-	"net"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -199,59 +196,6 @@ func TestScreenOrdersLines(t *testing.T) {
 	got, err := os.ReadFile(f.Name())
 	if err != nil || string(got) != want {
 		t.Errorf("got\n%s\nwant\n%s (%v)", got, want, err)
-	}
-}
-
-func TestForwarder(t *testing.T) {
-	listen := func() net.Listener {
-		l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		return l
-	}
-	echo := listen()
-	go func() {
-		for {
-			c, err := echo.Accept()
-			if err != nil {
-				return
-			}
-			go func() { _, _ = io.Copy(c, c); _ = c.Close() }()
-		}
-	}()
-	f := forward(listen(), echo.Addr().String())
-	dial := func() net.Conn {
-		c, err := new(net.Dialer).DialContext(t.Context(), "tcp", f.listener.Addr().String())
-		if err != nil {
-			t.Fatal(err)
-		}
-		return c
-	}
-	carries := func(c net.Conn) bool {
-		if _, err := c.Write([]byte{7}); err != nil {
-			return false
-		}
-		_, err := io.ReadFull(c, make([]byte, 1))
-		return err == nil
-	}
-	before := dial()
-	if !carries(before) {
-		t.Error("does not carry")
-	}
-	f.cut(true)
-	if carries(before) {
-		t.Error("an old connection carries over a cut way")
-	}
-	if carries(dial()) {
-		t.Error("a new connection carries over a cut way")
-	}
-	f.cut(false)
-	if !carries(dial()) {
-		t.Error("does not carry after it was mended")
-	}
-	if err := errors.Join(f.close(), echo.Close()); err != nil {
-		t.Error(err)
 	}
 }
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -20,13 +19,13 @@ import (
 //
 //	  nva-a ──uplink── 198.51.100.0/30 ──to-nva-a── fabric ──to-nva-b── 198.51.100.4/30 ──uplink── nva-b
 //	    │                                                                                           │
-//	127.0.0.1:port  ······ forwarder ······▶  the broker, on the loopback outside  ◀····· forwarder ······
+//	127.0.0.1:port  ········· way ·········▶  the broker, on the loopback outside  ◀······· way ········
 type kernel struct {
 	name, router string // router is the fabric's address on the uplink: the next hop of all routes
 	ns, fabric   *netns.NS
 	dir          string
 	executable   string
-	bus          *forwarder
+	bus          *netns.Way
 	starts       chan func()
 	agent        *exec.Cmd
 }
@@ -88,17 +87,11 @@ func (k *kernel) wire(l lab, net30 int) error {
 	if err := k.ns.Batch(fmt.Sprintf("addr add 198.51.100.%d/30 dev uplink", net30+2)); err != nil {
 		return err
 	}
-	var inside net.Listener
-	if err := k.ns.Do(func() (err error) {
-		if inside, err = new(net.ListenConfig).Listen(context.Background(), "tcp", "127.0.0.1:0"); err != nil {
-			return fmt.Errorf("way to the bus: %w", err)
-		}
-		return nil
-	}); err != nil {
+	var err error
+	if k.bus, err = k.ns.WayOut(l.bus); err != nil {
 		return err
 	}
-	k.bus = forward(inside, l.bus)
-	return k.configure(strings.Replace(l.connection, l.bus, inside.Addr().String(), 1))
+	return k.configure(strings.Replace(l.connection, l.bus, k.bus.Addr(), 1))
 }
 
 func (k *kernel) configure(connection string) error {
@@ -168,7 +161,7 @@ func (k *kernel) flap(_ context.Context, prefixes []netip.Prefix) (time.Duration
 
 // die cuts the way to the bus, kills the agent and takes the uplink down, with which the kernel drops the routes.
 func (k *kernel) die(context.Context) (time.Time, error) {
-	k.bus.cut(true)
+	k.bus.Cut("dead", true)
 	at := time.Now()
 	err := errors.Join(k.kill(), k.fabric.Batch("link set to-"+k.name+" down"), k.ns.Batch("link set uplink down"))
 	return at, err
@@ -200,7 +193,7 @@ func (k *kernel) comeBack(ctx context.Context, prefixes []netip.Prefix) (time.Ti
 	if err != nil {
 		return at, err
 	}
-	k.bus.cut(false)
+	k.bus.Cut("dead", false)
 	return at, k.boot(ctx)
 }
 
@@ -231,7 +224,7 @@ func (k *kernel) close() error {
 	err := k.kill()
 	close(k.starts)
 	if k.bus != nil {
-		err = errors.Join(err, k.bus.close())
+		err = errors.Join(err, k.bus.Close())
 	}
 	return errors.Join(err, k.ns.Close())
 }

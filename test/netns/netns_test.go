@@ -3,6 +3,7 @@ package netns_test
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 	"os"
 	"strings"
@@ -97,5 +98,63 @@ func TestCloseRemovesTheNamespace(t *testing.T) {
 		if ctx.Err() != nil {
 			t.Fatal("the link into the closed namespace is still there")
 		}
+	}
+}
+
+func TestWay(t *testing.T) {
+	listen := func() net.Listener {
+		l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return l
+	}
+	echo := listen()
+	go func() {
+		for {
+			c, err := echo.Accept()
+			if err != nil {
+				return
+			}
+			go func() { _, _ = io.Copy(c, c); _ = c.Close() }()
+		}
+	}()
+	w := netns.NewWay(listen(), echo.Addr().String())
+	dial := func() net.Conn {
+		c, err := new(net.Dialer).DialContext(t.Context(), "tcp", w.Addr())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	carries := func(c net.Conn) bool {
+		if _, err := c.Write([]byte{7}); err != nil {
+			return false
+		}
+		_, err := io.ReadFull(c, make([]byte, 1))
+		return err == nil
+	}
+	before := dial()
+	if !carries(before) {
+		t.Error("does not carry")
+	}
+	w.Cut("one", true)
+	if carries(before) {
+		t.Error("an old connection carries over a cut way")
+	}
+	if carries(dial()) {
+		t.Error("a new connection carries over a cut way")
+	}
+	w.Cut("two", true)
+	w.Cut("one", false)
+	if carries(dial()) {
+		t.Error("carries although one of two reasons is left")
+	}
+	w.Cut("two", false)
+	if !carries(dial()) {
+		t.Error("does not carry after it was mended")
+	}
+	if err := errors.Join(w.Close(), echo.Close()); err != nil {
+		t.Error(err)
 	}
 }
