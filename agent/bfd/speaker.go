@@ -80,12 +80,12 @@ func (s *Speaker) Run(ctx context.Context, sink func(Change)) error { return s.r
 // Disable holds a session down and tells the peer that this is meant, so that it does not take it for a failure: before work on the path, or
 // while this machine is drained. Source: RFC 5880, section 6.8.16.
 func (s *Speaker) Disable(session string) error {
-	return s.with(session, func(e *entry) { e.disable(time.Now()) })
+	return s.with(session, func(e *entry, now time.Time) { e.disable(now) })
 }
 
 // Enable ends Disable.
 func (s *Speaker) Enable(session string) error {
-	return s.with(session, func(e *entry) { e.enable(time.Now()) })
+	return s.with(session, func(e *entry, now time.Time) { e.enable(now) })
 }
 
 // SetIntervals changes the intervals of a session, which stays up; they are in force when the peer has agreed (RFC 5880, section 6.8.3).
@@ -95,16 +95,17 @@ func (s *Speaker) SetIntervals(session string, desiredMinTx, requiredMinRx time.
 			return fmt.Errorf("bfd: session %s: an interval is %s; %s", session, d, right)
 		}
 	}
-	return s.with(session, func(e *entry) { e.configure(intervals{desiredMinTx, requiredMinRx}) })
+	return s.with(session, func(e *entry, _ time.Time) { e.configure(intervals{desiredMinTx, requiredMinRx}) })
 }
 
 // with calls f with a session and has Run see what it did.
-func (s *Speaker) with(session string, f func(*entry)) error {
+func (s *Speaker) with(session string, f func(*entry, time.Time)) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for i := range s.table.entries {
 		if e := &s.table.entries[i]; e.name == session {
-			f(e)
+			e.wake = time.Now()
+			f(e, e.wake)
 			if s.kick != nil {
 				s.kick()
 			}

@@ -28,9 +28,13 @@ func (s *Speaker) run(ctx context.Context, sink func(Change)) error {
 	if err := r.open(); err != nil {
 		return err
 	}
-	s.kickBy(r.poller.kick)
-	defer s.kickBy(nil)
-	defer context.AfterFunc(ctx, s.ring)()
+	return r.loop(ctx, sink)
+}
+
+func (r *runner) loop(ctx context.Context, sink func(Change)) error {
+	r.kickBy(r.poller.kick)
+	defer r.kickBy(nil)
+	defer context.AfterFunc(ctx, r.ring)()
 	for wake := time.Now(); ; {
 		if err := r.poller.wait(wake); err != nil {
 			return err
@@ -127,8 +131,8 @@ func (r *runner) close() {
 	}
 }
 
-// turn reads what has come, then asks every session what to do, and returns when to do so again. In this order: a timer that is over is only
-// believed after all packets that came before are read.
+// turn reads what has come, then asks every session that is due what to do, and returns when the next one is due. In this order: a timer that
+// is over is only believed after all packets that came before are read.
 func (r *runner) turn() (wake time.Time, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -137,8 +141,12 @@ func (r *runner) turn() (wake time.Time, err error) {
 	}
 	now := time.Now()
 	for i := range r.table.entries {
-		if at := r.run(i, now); !at.IsZero() {
-			wake = earlier(wake, at)
+		e := &r.table.entries[i]
+		if !e.wake.IsZero() && !now.Before(e.wake) {
+			r.run(i, now)
+		}
+		if !e.wake.IsZero() {
+			wake = earlier(wake, e.wake)
 		}
 	}
 	return wake, nil
@@ -163,16 +171,17 @@ func (r *runner) drain(index int) bool {
 	return false
 }
 
-// run does what a session has to do, and returns when it is to be asked again.
-func (r *runner) run(i int, now time.Time) time.Time {
+// run does what a session has to do.
+func (r *runner) run(i int, now time.Time) {
 	e := &r.table.entries[i]
 	for {
 		out := e.next(now)
+		e.wake = out.wake
 		if out.change != nil {
 			r.noteChange(e, *out.change)
 		}
 		if !out.send {
-			return out.wake
+			return
 		}
 		r.send(i, &out.packet)
 	}

@@ -9,11 +9,13 @@ import (
 	"net/netip"
 	"os"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
 	"go.uber.org/goleak"
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
 	"github.com/pointsman/pointsman/test/netns"
@@ -258,17 +260,22 @@ func TestPortTaken(t *testing.T) {
 	until(t, func() bool { return a.Status()[0].Interval == 2*time.Second })
 }
 
-// open returns a runner for a session between two addresses of loopback in a namespace, whose turns the test makes.
-func open(tb testing.TB, ns *netns.NS, local, peer string) *runner {
+// open returns a runner with its sockets in a namespace.
+func open(tb testing.TB, ns *netns.NS, sessions ...Session) *runner {
 	tb.Helper()
-	cfg := fast()
-	cfg.Local, cfg.Peer = addr(local), addr(peer)
-	s, err := New(Config{Sessions: []Session{cfg}}, slog.New(slog.DiscardHandler), nil)
+	s, err := New(Config{Sessions: sessions}, slog.New(slog.DiscardHandler), nil)
 	must(tb, err)
 	r := &runner{Speaker: s}
 	must(tb, ns.Do(r.open))
 	tb.Cleanup(r.close)
 	return r
+}
+
+// between returns a session between two addresses of this machine.
+func between(local, peer string) Session {
+	s := sessionTo(local, peer)
+	s.Local = addr(local)
+	return s
 }
 
 func (r *runner) session() *session { return &r.table.entries[0].session }
@@ -284,7 +291,7 @@ func (r *runner) mustTurn(tb testing.TB) time.Time {
 func bothUp(tb testing.TB) (a, b *runner) {
 	tb.Helper()
 	ns := netns.New(tb)
-	a, b = open(tb, ns, "127.0.0.1", "127.0.0.2"), open(tb, ns, "127.0.0.2", "127.0.0.1")
+	a, b = open(tb, ns, between("127.0.0.1", "127.0.0.2")), open(tb, ns, between("127.0.0.2", "127.0.0.1"))
 	until(tb, func() bool {
 		a.mustTurn(tb)
 		b.mustTurn(tb)
@@ -299,13 +306,20 @@ func TestStall(t *testing.T) {
 	a.mustTurn(t)
 	packet := b.session().packet()
 	b.send(0, &packet)
-	a.session().heard = time.Now().Add(-time.Hour)
+	a.late()
 	if a.mustTurn(t); a.session().local != Up {
 		t.Error("Down, though a packet had come")
 	}
-	a.session().heard = time.Now().Add(-time.Hour)
+	a.late()
 	if a.mustTurn(t); a.session().local != Down {
 		t.Error("nothing had come, and it is still Up")
+	}
+}
+
+// late makes it as if an hour had gone by since the last turn.
+func (r *runner) late() {
+	for _, at := range []*time.Time{&r.session().heard, &r.session().sent, &r.table.entries[0].wake} {
+		*at = at.Add(-time.Hour)
 	}
 }
 
@@ -320,6 +334,7 @@ func TestNoAllocation(t *testing.T) {
 // exchange has a send its next periodic packet now, and b read it.
 func exchange(tb testing.TB, a, b *runner) {
 	a.session().sent = a.session().sent.Add(-time.Minute)
+	a.table.entries[0].wake = a.session().sent
 	sent, received := a.metrics.Sent.Load(), b.metrics.Received.Load()
 	must(tb, a.poller.wait(a.mustTurn(tb).Add(-time.Hour))) // returns at once
 	must(tb, b.poller.wait(time.Time{}))
@@ -361,4 +376,53 @@ func BenchmarkSession(b *testing.B) {
 			buf = out.packet.Append(buf[:0])
 		}
 	}
+}
+
+// BenchmarkSpeakers is what a session at 200 ms costs: some of them and their peers, in one process, for as many seconds as there are turns. The
+// processor time is that of both sides, and of the kernel for them.
+func BenchmarkSpeakers(b *testing.B) {
+	for _, sessions := range []int{1, 50} {
+		b.Run(fmt.Sprintf("sessions=%d", sessions), func(b *testing.B) { benchmarkSpeakers(b, sessions) })
+	}
+}
+
+func benchmarkSpeakers(b *testing.B, sessions int) {
+	ns := netns.New(b)
+	var all [2][]Session
+	for i := range sessions {
+		x, y := fmt.Sprintf("127.0.1.%d", i), fmt.Sprintf("127.0.2.%d", i)
+		all[0], all[1] = append(all[0], between(x, y)), append(all[1], between(y, x))
+	}
+	var sent [2]*atomic.Uint64
+	up := make(chan Change, 4*sessions)
+	ctx, cancel := context.WithCancel(b.Context())
+	var both errgroup.Group
+	for i := range all {
+		r := open(b, ns, all[i]...)
+		sent[i] = &r.metrics.Sent
+		both.Go(func() error { return r.loop(ctx, func(c Change) { up <- c }) })
+	}
+	for range 2 * sessions {
+		<-up
+	}
+	before, packets := processorTime(b), sent[0].Load()+sent[1].Load()
+	tick := time.NewTicker(time.Second)
+	for b.Loop() {
+		<-tick.C
+	}
+	tick.Stop()
+	used := float64(processorTime(b) - before)
+	packets = sent[0].Load() + sent[1].Load() - packets
+	b.ReportMetric(0, "ns/op")
+	b.ReportMetric(used/float64(packets)/1000, "µs/packet")
+	b.ReportMetric(100*used/float64(b.Elapsed())/float64(2*sessions), "%cpu/session")
+	cancel()
+	must(b, both.Wait())
+}
+
+func processorTime(tb testing.TB) time.Duration {
+	tb.Helper()
+	var u unix.Rusage
+	must(tb, unix.Getrusage(unix.RUSAGE_SELF, &u))
+	return time.Duration(unix.TimevalToNsec(u.Utime) + unix.TimevalToNsec(u.Stime))
 }

@@ -55,7 +55,8 @@ type entry struct {
 	pair   pair
 	scope  uint32 // index of the interface of a link-local peer; 0: not known
 	minTTL int
-	wasUp  bool // as counted in Metrics.Up
+	wake   time.Time // when to ask the session again; zero: after something happened
+	wasUp  bool      // as counted in Metrics.Up
 }
 
 // newTable returns a table of the sessions of a valid configuration. discriminators has one for each, all different, none 0.
@@ -63,7 +64,7 @@ func newTable(cfg Config, discriminators []uint32, metrics *Metrics, now time.Ti
 	t := &table{discriminator: map[uint32]int{}, metrics: metrics}
 	for i := range cfg.Sessions {
 		s := &cfg.Sessions[i]
-		e := entry{session: newSession(s, discriminators[i], now), name: s.Name, pair: s.pair(), minTTL: maxTTL}
+		e := entry{session: newSession(s, discriminators[i], now), name: s.Name, pair: s.pair(), minTTL: maxTTL, wake: now}
 		if s.Multihop {
 			e.minTTL = s.MinTTL
 		}
