@@ -3,6 +3,7 @@ package bfd
 import (
 	"encoding/binary"
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -167,25 +168,25 @@ func (p *Packet) Append(b []byte) []byte {
 
 // String shows a packet as a person reads it; bits that are not set and discriminators of 0 are left out.
 func (p *Packet) String() string {
-	s := p.State.String()
+	words := []string{p.State.String()}
 	for _, f := range [...]struct {
 		set  bool
 		name string
 	}{{p.Poll, "P"}, {p.Final, "F"}, {p.Independent, "C"}, {p.Auth, "A"}, {p.Demand, "D"}} {
 		if f.set {
-			s += " " + f.name
+			words = append(words, f.name)
 		}
 	}
 	if p.Diag != NoDiagnostic {
-		s += " (" + p.Diag.String() + ")"
+		words = append(words, "("+p.Diag.String()+")")
 	}
-	s += fmt.Sprintf(" x%d my %08x", p.DetectMult, p.My)
+	words = append(words, fmt.Sprintf("x%d my %08x", p.DetectMult, p.My))
 	if p.Your != 0 {
-		s += fmt.Sprintf(" your %08x", p.Your)
+		words = append(words, fmt.Sprintf("your %08x", p.Your))
 	}
-	s += fmt.Sprintf(" tx %s rx %s", p.DesiredMinTx, p.RequiredMinRx)
+	words = append(words, fmt.Sprintf("tx %s rx %s", p.DesiredMinTx, p.RequiredMinRx))
 	if p.RequiredMinEchoRx != 0 {
-		s += fmt.Sprintf(" echo %s", p.RequiredMinEchoRx)
+		words = append(words, fmt.Sprintf("echo %s", p.RequiredMinEchoRx))
 	}
-	return s
+	return strings.Join(words, " ")
 }

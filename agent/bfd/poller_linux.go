@@ -30,7 +30,7 @@ func newPoller() (*poller, error) {
 	p := &poller{bell: -1}
 	if err := p.open(); err != nil {
 		p.close()
-		return nil, fmt.Errorf("bfd: epoll: %w", err)
+		return nil, err
 	}
 	p.poll = func(uintptr) bool {
 		var n int
@@ -42,24 +42,27 @@ func newPoller() (*poller, error) {
 
 func (p *poller) open() (err error) {
 	if p.fd, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
-		return err
+		return fmt.Errorf("open epoll: %w", err)
 	}
 	if err = unix.SetNonblock(p.fd, true); err != nil { // else os.NewFile would keep it from the runtime's poller
-		return errors.Join(err, unix.Close(p.fd))
+		return errors.Join(fmt.Errorf("open epoll: %w", err), unix.Close(p.fd))
 	}
 	p.file = os.NewFile(uintptr(p.fd), "bfd epoll")
 	if p.raw, err = p.file.SyscallConn(); err != nil {
-		return err
+		return fmt.Errorf("open epoll: %w", err)
 	}
 	if p.bell, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err != nil {
-		return err
+		return fmt.Errorf("open eventfd: %w", err)
 	}
 	return p.add(p.bell, bellIndex)
 }
 
 // add has waits end when there is something to read from a socket.
 func (p *poller) add(fd, index int) error {
-	return unix.EpollCtl(p.fd, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(index)})
+	if err := unix.EpollCtl(p.fd, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(index)}); err != nil {
+		return fmt.Errorf("add to epoll: %w", err)
+	}
+	return nil
 }
 
 // kick ends the wait that is under way, or the next one. It may be called from any goroutine until close.
@@ -78,18 +81,21 @@ func (p *poller) wait(until time.Time) error {
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		return nil
 	}
-	if err = errors.Join(err, p.err); err != nil {
-		return fmt.Errorf("bfd: wait: %w", err)
+	if err != nil {
+		return fmt.Errorf("wait: %w", err)
 	}
-	return nil
+	return p.err
 }
 
 // look returns how many of events are there now.
 func (p *poller) look() (int, error) {
 	for {
 		n, err := unix.EpollWait(p.fd, p.events[:], 0)
-		if !errors.Is(err, unix.EINTR) {
-			return n, err
+		switch {
+		case err == nil:
+			return n, nil
+		case !errors.Is(err, unix.EINTR):
+			return 0, fmt.Errorf("epoll: %w", err)
 		}
 	}
 }
@@ -99,7 +105,7 @@ func (p *poller) readable(f func(index int) bool) error {
 	for more := true; more; {
 		n, err := p.look()
 		if err != nil {
-			return fmt.Errorf("bfd: epoll: %w", err)
+			return err
 		}
 		more = n == len(p.events)
 		for _, ev := range p.events[:n] {

@@ -203,6 +203,21 @@ func TestIncreaseWaits(t *testing.T) {
 	}
 }
 
+// TestCutOffPoll: a Poll Sequence that a change of state makes moot does not hold up the next one.
+func TestCutOffPoll(t *testing.T) {
+	s, p := upSession(t, fast())
+	p.State = Down
+	s.receive(noon.Add(ms), &p)
+	if out := s.next(noon.Add(ms)); out.packet.State != Down || !out.packet.Poll || out.packet.DesiredMinTx != time.Second {
+		t.Fatalf("the slow interval is not asked for: %s", &out.packet)
+	}
+	p.State = Init
+	s.receive(noon.Add(2*ms), &p) // without Final
+	if out := s.next(noon.Add(2 * ms)); out.packet.State != Up || !out.packet.Poll || out.packet.DesiredMinTx != 200*ms {
+		t.Errorf("the fast interval is not asked for: %s", &out.packet)
+	}
+}
+
 // TestStaleFinal: a Final that comes before the Poll was sent ends nothing.
 func TestStaleFinal(t *testing.T) {
 	s, p := upSession(t, fast())

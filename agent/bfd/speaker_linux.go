@@ -37,7 +37,7 @@ func (r *runner) loop(ctx context.Context, sink func(Change)) error {
 	defer context.AfterFunc(ctx, r.ring)()
 	for wake := time.Now(); ; {
 		if err := r.poller.wait(wake); err != nil {
-			return err
+			return fmt.Errorf("bfd: %w", err)
 		}
 		if ctx.Err() != nil {
 			r.leave()
@@ -45,7 +45,7 @@ func (r *runner) loop(ctx context.Context, sink func(Change)) error {
 		}
 		var err error
 		if wake, err = r.turn(); err != nil {
-			return err
+			return fmt.Errorf("bfd: %w", err)
 		}
 		for _, c := range r.changes {
 			sink(c)
@@ -73,7 +73,7 @@ func (s *Speaker) ring() {
 // come first: once bound they allow others beside them.
 func (r *runner) open() (err error) {
 	if r.poller, err = newPoller(); err != nil {
-		return err
+		return fmt.Errorf("bfd: %w", err)
 	}
 	for i := range r.table.entries {
 		e := &r.table.entries[i]
@@ -103,10 +103,7 @@ func (r *runner) listen(e *entry) error {
 		return err
 	}
 	r.receivers = append(r.receivers, v)
-	if err = r.poller.add(v.fd, len(r.receivers)-1); err != nil {
-		return fmt.Errorf("epoll: %w", err)
-	}
-	return nil
+	return r.poller.add(v.fd, len(r.receivers)-1)
 }
 
 // receives reports whether there is a socket for the packets of a session.

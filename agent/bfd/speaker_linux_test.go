@@ -333,6 +333,7 @@ func TestNoAllocation(t *testing.T) {
 
 // exchange has a send its next periodic packet now, and b read it.
 func exchange(tb testing.TB, a, b *runner) {
+	tb.Helper()
 	a.session().sent = a.session().sent.Add(-time.Minute)
 	a.table.entries[0].wake = a.session().sent
 	sent, received := a.metrics.Sent.Load(), b.metrics.Received.Load()
@@ -387,6 +388,7 @@ func BenchmarkSpeakers(b *testing.B) {
 }
 
 func benchmarkSpeakers(b *testing.B, sessions int) {
+	b.Helper()
 	ns := netns.New(b)
 	var all [2][]Session
 	for i := range sessions {

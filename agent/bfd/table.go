@@ -89,7 +89,7 @@ func (t *table) receive(now time.Time, a *arrival) (int, bool) {
 		return 0, false
 	}
 	t.metrics.Received.Add(1)
-	t.entries[i].session.receive(now, &p)
+	t.entries[i].receive(now, &p)
 	return i, true
 }
 

@@ -37,6 +37,7 @@ type end struct {
 	finals   int // sent
 	polls    int // received
 	periodic time.Time
+	gaps     map[time.Duration]bool // between periodic packets
 	content  Packet
 }
 
@@ -51,7 +52,7 @@ func newWire(tb rapid.TB, a, b Session, delay time.Duration) *wire {
 // start starts an end, or starts it anew under another discriminator: it remembers nothing.
 func (e *end) start(discriminator uint32) {
 	e.table = newTable(Config{Sessions: []Session{e.cfg}}, []uint32{discriminator}, new(Metrics), e.wire.now)
-	e.stopped, e.periodic, e.content = false, time.Time{}, Packet{}
+	e.stopped, e.periodic, e.content, e.gaps = false, time.Time{}, Packet{}, map[time.Duration]bool{}
 	e.step()
 }
 
@@ -106,6 +107,7 @@ func (e *end) check(p Packet) {
 	if gap := e.wire.now.Sub(e.periodic); p == e.content && gap < least {
 		e.wire.tb.Errorf("the same again after %s, must wait for %s: %s", gap, least, &p)
 	}
+	e.gaps[e.wire.now.Sub(e.periodic)] = true
 	e.content, e.periodic = p, e.wire.now
 }
 
@@ -196,13 +198,14 @@ func TestHandshake(t *testing.T) {
 		a, b := peers()
 		b.Passive = passive
 		a.DesiredMinTx, b.RequiredMinRx = 100*ms, 300*ms
+		b.DetectMult = 5 // of what a has to do without
 		w := newWire(t, a, b, ms)
 		w.comesUp(3 * time.Second)
 		w.wait(5 * time.Second)
 		if i, j := w.a.session().interval(), w.b.session().interval(); i != 300*ms || j != 200*ms {
 			t.Errorf("negotiated %s and %s", i, j)
 		}
-		if i, j := w.a.session().detection(), w.b.session().detection(); i != 600*ms || j != 900*ms {
+		if i, j := w.a.session().detection(), w.b.session().detection(); i != 1000*ms || j != 900*ms {
 			t.Errorf("detection in %s and %s", i, j)
 		}
 		if w.a.session().polling || w.b.session().polling {
@@ -212,6 +215,9 @@ func TestHandshake(t *testing.T) {
 		w.wait(30 * time.Second)
 		if n := w.a.sent - sent; n < 100 || n > 134 {
 			t.Errorf("%d packets in 30s at 300ms less up to a quarter", n)
+		}
+		if len(w.a.gaps) < 100 {
+			t.Errorf("%d packets, and only %d different gaps: the jitter is not of each packet", w.a.sent, len(w.a.gaps))
 		}
 		if len(w.a.changes) != 1 || len(w.b.changes) != 1 {
 			t.Errorf("changes %v and %v", w.a.changes, w.b.changes)
