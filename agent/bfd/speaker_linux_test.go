@@ -160,6 +160,21 @@ func TestSpeakers(t *testing.T) {
 	goleak.VerifyNone(t)
 }
 
+// TestHurry: what is asked of a speaker does not wait for its next packet, which here is most of a minute away.
+func TestHurry(t *testing.T) {
+	nsA, nsB := pairOfNamespaces(t)
+	slow := func(peer string) Session {
+		s := sessionTo("slow", peer)
+		s.DesiredMinTx, s.RequiredMinRx = LongestInterval, LongestInterval
+		return s
+	}
+	a, b := run(t, nsA, slow("192.0.2.2")), run(t, nsB, slow("192.0.2.1"))
+	a.hears(Up, NoDiagnostic)
+	b.hears(Up, NoDiagnostic)
+	must(t, b.Disable("slow"))
+	a.hears(AdminDown, NeighborDown)
+}
+
 // TestOnTheWire: what the kernel sends for a session is what RFC 5881 asks for, and what is not so is not taken.
 func TestOnTheWire(t *testing.T) {
 	nsA, nsB := pairOfNamespaces(t)

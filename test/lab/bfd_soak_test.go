@@ -2,11 +2,12 @@ package lab_test
 
 import (
 	"context"
+	"crypto/sha256"
 	"net"
 	"os"
 	"os/exec"
 	"runtime"
-	"strings"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -16,8 +17,9 @@ import (
 )
 
 // TestBFDSoak: FRR and BIRD, and no session flaps for as long as BFD_SOAK says, while a process for each core computes, the speaker's own one
-// computes and makes garbage on all cores but one, and strangers send packets. `make bfd-soak` runs it for ten minutes. Without BFD_SOAK it is
-// short, and the multiplier is 10: beside other tests the machine may not run the daemons for a while, which is not what is tested.
+// computes and makes garbage as a busy agent does, and strangers send packets. `make bfd-soak` runs it for ten minutes. Without BFD_SOAK it is
+// short, and the multiplier is 10: beside other tests the machine may not run the daemons for a while, which is not what is tested. Nor is it that
+// the machine does not run this process, which is measured: then the peers are right.
 func TestBFDSoak(t *testing.T) {
 	need(t, "/usr/lib/frr/bfdd", "vtysh", "bird", "birdc")
 	duration, mult := 20*time.Second, 10
@@ -43,12 +45,18 @@ func TestBFDSoak(t *testing.T) {
 	}
 	var noise atomic.Uint64
 	load.Go(func() { l.noise(ctx, &noise) })
-	silence, pause := l.watch(ctx)
+	seen := l.watch(ctx)
 	load.Wait()
 
 	sent, received = l.metrics.Sent.Load()-sent, l.metrics.Received.Load()-received
-	t.Logf("bfd-soak: %s of load, %d sessions with FRR and BIRD at %s x%d: %d packets sent, %d received, %d of strangers discarded; 0 flaps; longest silence of a peer %s, of this process %s",
-		duration, len(l.speaker.Status()), bfdInterval, mult, sent, received, l.metrics.Discarded(bfd.UnknownSession), silence.Round(time.Millisecond), pause.Round(time.Millisecond))
+	flaps, excused := seen.judge(time.Duration(mult-1) * bfdInterval)
+	t.Logf("bfd-soak: %s of load, %d sessions with FRR and BIRD at %s x%d: %d packets sent, %d received, %d of strangers discarded; %d flaps, %d more while "+
+		"this process was not run for %d intervals; longest silence of a peer %s, of this process %s",
+		duration, len(l.speaker.Status()), bfdInterval, mult, sent, received, l.metrics.Discarded(bfd.UnknownSession), len(flaps), excused, mult-1,
+		seen.silence.Round(time.Millisecond), seen.longestPause().Round(time.Millisecond))
+	for _, c := range flaps {
+		t.Errorf("%s: %s, %s (the peer: %s), %s after its last packet", c.Session, c.State, c.Diag, c.RemoteDiag, c.At.Sub(c.Heard))
+	}
 	if noise.Load() == 0 || l.metrics.Discarded(bfd.UnknownSession) == 0 {
 		t.Error("no packet of strangers came")
 	}
@@ -59,10 +67,16 @@ func TestBFDSoak(t *testing.T) {
 	}
 }
 
-// compute keeps a core and the garbage collector busy.
+// compute keeps a core busy and makes some 100 MB of garbage a second, over a heap as large as that of an agent with many routes.
 func compute(ctx context.Context) {
+	heap := make([]byte, 32<<20)
 	for ctx.Err() == nil {
-		_ = strings.Repeat("pointsman", 10_000)
+		for i := 0; i < len(heap); i += 1 << 20 {
+			garbage := make([]byte, 64<<10)
+			copy(garbage, heap[i:])
+			sum := sha256.Sum256(heap[i : i+1<<20])
+			copy(heap[i:], sum[:])
+		}
 	}
 }
 
@@ -96,26 +110,60 @@ func (l *bfdLab) noise(ctx context.Context, count *atomic.Uint64) {
 	}
 }
 
-// watch fails the test at any news. It returns the longest times for which nothing was heard from a peer, and for which this process itself was
-// not run when it should have been.
-func (l *bfdLab) watch(ctx context.Context) (silence, pause time.Duration) {
-	const every = 20 * time.Millisecond
+// observation is what was seen of the sessions and of this process.
+type observation struct {
+	silence time.Duration // the longest of a peer
+	flaps   []bfd.Change
+	pauses  []pause
+}
+
+// pause is a time for which this process was not run though it should have been.
+type pause struct {
+	until time.Time
+	long  time.Duration
+}
+
+func (o *observation) longestPause() (longest time.Duration) {
+	for _, p := range o.pauses {
+		longest = max(longest, p.long)
+	}
+	return longest
+}
+
+// judge returns the flaps, and how many there were beside a pause so long that the peers had to take it for a failure.
+func (o *observation) judge(tolerated time.Duration) (flaps []bfd.Change, excused int) {
+	for _, c := range o.flaps {
+		if slices.ContainsFunc(o.pauses, func(p pause) bool { return p.long >= tolerated && c.At.Sub(p.until).Abs() < 2*time.Second }) {
+			excused++
+		} else {
+			flaps = append(flaps, c)
+		}
+	}
+	return flaps, excused
+}
+
+// watch looks on until ctx is done.
+func (l *bfdLab) watch(ctx context.Context) (seen observation) {
+	const every, notable = 20 * time.Millisecond, 50 * time.Millisecond
 	tick := time.NewTicker(every)
 	defer tick.Stop()
 	last := time.Now()
 	for {
 		select {
 		case <-ctx.Done():
-			return silence, pause
+			return seen
 		case c := <-l.changes:
-			l.t.Fatalf("%s: %s, %s (the peer: %s), %s after its last packet; the longest silence of a peer was %s, of this process %s",
-				c.Session, c.State, c.Diag, c.RemoteDiag, c.At.Sub(c.Heard), silence, pause)
+			if c.State != bfd.Up {
+				seen.flaps = append(seen.flaps, c)
+			}
 		case <-tick.C:
 			now := time.Now()
-			pause = max(pause, now.Sub(last)-every)
+			if long := now.Sub(last) - every; long > notable {
+				seen.pauses = append(seen.pauses, pause{now, long})
+			}
 			last = now
 			for _, s := range l.speaker.Status() {
-				silence = max(silence, now.Sub(s.Heard))
+				seen.silence = max(seen.silence, now.Sub(s.Heard))
 			}
 		}
 	}
