@@ -71,6 +71,12 @@ conformance: ## Microsoft's JavaScript client and Azurite beside the emulators
 chaos: build ## everything breaks for CHAOS (2m), by SEED, and nothing may be lost
 	@$(GO) run -race ./test/chaos -duration $(or $(CHAOS),2m) -seed $(or $(SEED),0)
 
+.PHONY: bfd-soak
+bfd-soak: ## BFD with FRR and BIRD under load for BFD_SOAK (10m): no session may flap
+	@mkdir -p dist
+	@BFD_SOAK=$(or $(BFD_SOAK),10m) $(GO) test -count=1 -timeout 0 -v -run '^TestBFDSoak$$' ./test/lab > dist/bfd-soak.log || { cat dist/bfd-soak.log; exit 1; }
+	@grep -E 'bfd-soak: |SKIP|needs' dist/bfd-soak.log
+
 .PHONY: fuzz
 fuzz: ## every fuzz target for FUZZTIME each
 	test/fuzz $(or $(FUZZTIME),30s)

@@ -17,6 +17,7 @@ import (
 	"github.com/pointsman/pointsman/shared/event"
 	"github.com/pointsman/pointsman/shared/message"
 	"github.com/pointsman/pointsman/shared/route"
+	"github.com/pointsman/pointsman/test/netns"
 	"github.com/pointsman/pointsman/test/system"
 )
 
@@ -28,7 +29,7 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, "make build:", err)
 		os.Exit(1)
 	}
-	os.Exit(m.Run())
+	os.Exit(netns.Run(m.Run))
 }
 
 // hub is the domain of the tests: a preferred NVA and its backup, and one table.

@@ -228,6 +228,9 @@ func (s *site) until(what string, holds func() bool) {
 	for !holds() {
 		select {
 		case <-ctx.Done():
+			if s.http == nil { // there is no agent
+				s.t.Fatalf("%s: not in time", what)
+			}
 			rib := s.rib()
 			s.t.Fatalf("%s: not in time; health: %s; %d routes:\n\t%s", what, s.health(), len(rib), strings.Join(rib[:min(len(rib), 10)], "\n\t"))
 		case <-tick.C:

@@ -11,15 +11,15 @@ import (
 	"time"
 )
 
-// frr is FRR in a site's namespace: zebra, staticd and bgpd under a path space of their own.
+// frr is FRR in a site's namespace: daemons under a path space of their own.
 type frr struct {
 	*site
 	name string
 	bgpd *process
 }
 
-// startFRR starts FRR with lines of configuration. AnyIP needs a static route in FRR too: its next hop tracking knows the main table only.
-func startFRR(s *site, lines ...string) *frr {
+// newFRR makes the path space; no daemon runs yet.
+func newFRR(s *site) *frr {
 	s.t.Helper()
 	f := &frr{site: s, name: "pointsman-" + strings.ToLower(s.ns.Name[strings.LastIndex(s.ns.Name, "/")+1:])}
 	for _, dir := range []string{"/etc/frr/" + f.name, "/var/run/frr/" + f.name} {
@@ -27,6 +27,13 @@ func startFRR(s *site, lines ...string) *frr {
 		s.t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	}
 	must(s.t, os.WriteFile("/etc/frr/"+f.name+"/vtysh.conf", nil, 0o644))
+	return f
+}
+
+// startFRR starts FRR with lines of configuration of bgpd. AnyIP needs a static route in FRR too: its next hop tracking knows the main table only.
+func startFRR(s *site, lines ...string) *frr {
+	s.t.Helper()
+	f := newFRR(s)
 	f.write(lines...)
 	f.daemon("zebra")
 	f.daemon("staticd")
@@ -35,10 +42,15 @@ func startFRR(s *site, lines ...string) *frr {
 	return f
 }
 
-// write writes the configuration.
+// write writes the configuration of bgpd.
 func (f *frr) write(lines ...string) {
 	f.t.Helper()
-	text := "ip route " + agentAddress + "/32 lo\n" + strings.Join(lines, "\n") + "\n"
+	f.configure("ip route " + agentAddress + "/32 lo\n" + strings.Join(lines, "\n") + "\n")
+}
+
+// configure writes frr.conf.
+func (f *frr) configure(text string) {
+	f.t.Helper()
 	must(f.t, os.WriteFile("/etc/frr/"+f.name+"/frr.conf", []byte(text), 0o644))
 	out, err := exec.CommandContext(f.t.Context(), "chown", "-R", "frr:frr", "/etc/frr/"+f.name, "/var/run/frr/"+f.name).CombinedOutput()
 	if err != nil {
