@@ -114,15 +114,37 @@ func TestStories(t *testing.T) {
 			  0.0 test
 			> up b
 			  0.0 report absent +b
+			> wait 100ms
 			> suspect b
 			> ok
-			  0.0 report passed +b
-			> wait 200ms
+			  0.1 report passed +b
+			> wait 700ms
 			  0.2 test
-			> ok
-			> wait 600ms
 			> down b
-			  0.8 report passed -b`,
+			> failed
+			  0.8 test
+			> wait 100ms
+			> failed
+			> wait 50ms`,
+
+		"nor does one before another that failed": `
+			> wait 0s
+			  0.0 test
+			> ok
+			  0.0 report passed
+			> up b
+			  0.0 report passed +b
+			> wait 800ms
+			> suspect b
+			  0.8 test
+			> ok
+			> wait 1s
+			  1.8 test
+			> failed
+			> down b
+			> wait 500ms
+			  2.0 test
+			> ok`,
 
 		"nor does one that passes when the peer is as good as lost, at once": `
 			> wait 0s
