@@ -30,7 +30,7 @@ type Target struct {
 }
 
 // Want says what a line of a target looks like.
-const Want = "a line such as tcp 168.63.129.16:80 or icmp 10.0.1.1, optionally followed by source ADDRESS and interface NAME"
+const Want = `a line in quotes such as "tcp 168.63.129.16:80" or "icmp 10.0.1.1", optionally followed by source ADDRESS and interface NAME`
 
 // Parse reads a line: "tcp ADDRESS:PORT [source ADDRESS] [interface NAME]" or "icmp ADDRESS …".
 func Parse(line string) (Target, error) {
