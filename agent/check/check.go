@@ -5,7 +5,6 @@ package check
 import (
 	"context"
 	"fmt"
-	"log/slog"
 	"net"
 	"net/netip"
 	"strings"
@@ -48,14 +47,13 @@ type Links interface {
 type Checks struct {
 	checks []Config
 	links  func(names []string) Links
-	log    *slog.Logger
 }
 
 var _ report.Observer = (*Checks)(nil)
 
 // New returns an observer that does nothing before Run; links is asked for every check of uplinks.
-func New(checks []Config, links func(names []string) Links, log *slog.Logger) *Checks {
-	return &Checks{checks: checks, links: links, log: log}
+func New(checks []Config, links func(names []string) Links) *Checks {
+	return &Checks{checks: checks, links: links}
 }
 
 // String implements report.Observer.
@@ -89,7 +87,6 @@ func (c *Checks) Run(ctx context.Context, tell func(event.Report)) error {
 		for {
 			select {
 			case f := <-findings:
-				c.note(ctx, c.checks[f.check], parts[f.check], f.Report)
 				parts[f.check] = f.Report
 				tell(report.Join(parts...))
 			case <-ctx.Done():
@@ -101,15 +98,6 @@ func (c *Checks) Run(ctx context.Context, tell func(event.Report)) error {
 		return fmt.Errorf("self-check: %w", err)
 	}
 	return nil
-}
-
-func (c *Checks) note(ctx context.Context, check Config, was, is event.Report) {
-	switch {
-	case is.SelfCheck == event.Failed && was.SelfCheck != event.Failed:
-		c.log.LogAttrs(ctx, slog.LevelWarn, "a self-check fails", slog.String("check", check.String()), slog.String("reason", is.Reason))
-	case is.SelfCheck == event.Passed && was.SelfCheck == event.Failed:
-		c.log.LogAttrs(ctx, slog.LevelInfo, "a self-check passes again", slog.String("check", check.String()))
-	}
 }
 
 // follow is a check that learns of every change: there is nothing to count.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net"
 	"net/netip"
 	"os"
@@ -175,7 +174,7 @@ func TestUplinksAreFollowed(t *testing.T) {
 		wan, lan := links{make(chan []string)}, links{make(chan []string)}
 		c := New([]Config{{Uplinks: []string{"wan"}}, {Uplinks: []string{"lan"}}}, func(names []string) Links {
 			return map[string]Links{"wan": wan, "lan": lan}[names[0]]
-		}, slog.New(slog.DiscardHandler))
+		})
 		ctx, cancel := context.WithCancel(t.Context())
 		var got event.Report
 		ended := make(chan error)
@@ -207,7 +206,7 @@ func TestUplinksAreFollowed(t *testing.T) {
 // TestACheckIsRepeated: a program decides by a file; when the agent stops, the check that is under way says nothing.
 func TestACheckIsRepeated(t *testing.T) {
 	flag := filepath.Join(t.TempDir(), "bad")
-	c := New([]Config{{Command: script(t, "[ ! -e "+flag+" ]"), Every: 10 * time.Millisecond, Timeout: 30 * time.Second, Fall: 2, Rise: 2}}, nil, slog.New(slog.DiscardHandler))
+	c := New([]Config{{Command: script(t, "[ ! -e "+flag+" ]"), Every: 10 * time.Millisecond, Timeout: 30 * time.Second, Fall: 2, Rise: 2}}, nil)
 	ctx, cancel := context.WithCancel(t.Context())
 	told := make(chan event.Report, 100)
 	ended := make(chan error)

@@ -59,6 +59,7 @@ type Prober struct {
 var (
 	_ witness.Method  = (*Prober)(nil)
 	_ report.Troubled = (*Prober)(nil)
+	_ report.Detailed = (*Prober)(nil)
 )
 
 // New returns a prober that listens on an address of the data plane, which its own probes come from too. Nothing is opened before Run.
@@ -101,6 +102,25 @@ func (p *Prober) Trouble() string {
 		return *t
 	}
 	return ""
+}
+
+// peerDetail is what is shown of a peer.
+type peerDetail struct {
+	NVA      string         `json:"nva"`
+	Address  netip.AddrPort `json:"address"`
+	Sent     uint64         `json:"sent"`
+	Answered uint64         `json:"answered"`
+	RTT      float64        `json:"rttMs"` // of the latest answer; 0: none yet
+}
+
+// Detail implements report.Detailed.
+func (p *Prober) Detail() any {
+	all := make([]peerDetail, len(p.cfg.Peers))
+	for i, one := range p.cfg.Peers {
+		m := &p.metrics.Peers[i]
+		all[i] = peerDetail{one.NVA, one.Address, m.Sent.Load(), m.Answered.Load(), float64(m.RTT.Load()) / 1e6}
+	}
+	return all
 }
 
 // reopen is the pause before the socket is opened again: an address that is not there yet, at boot, is the usual reason.

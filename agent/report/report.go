@@ -37,6 +37,12 @@ type Troubled interface {
 	Trouble() string
 }
 
+// Detailed is an observer that has more to show than its part.
+type Detailed interface {
+	// Detail returns something to be shown as JSON. It may be called by any goroutine.
+	Detail() any
+}
+
 // longest bounds the texts of a report, in bytes, as the event schema does.
 const longest = 1024
 

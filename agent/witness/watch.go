@@ -28,6 +28,7 @@ type Watch struct {
 var (
 	_ report.Observer = (*Watch)(nil)
 	_ report.Troubled = (*Watch)(nil)
+	_ report.Detailed = (*Watch)(nil)
 )
 
 // New returns a watch that does nothing before Run. Test, Interval and Recovery of cfg follow from the other arguments.
@@ -57,6 +58,17 @@ func (w *Watch) Trouble() string {
 		all = append(all, "the self-test fails: "+w.failing.Error())
 	}
 	return strings.Join(all, "; ")
+}
+
+// Detail implements report.Detailed: what the methods have to show, by name.
+func (w *Watch) Detail() any {
+	all := map[string]any{}
+	for _, m := range w.methods {
+		if d, ok := m.(report.Detailed); ok {
+			all[m.String()] = d.Detail()
+		}
+	}
+	return all
 }
 
 // Run implements report.Observer.
