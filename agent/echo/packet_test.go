@@ -13,11 +13,11 @@ const (
 	keyB = "4BCNfEVfGzQdU1mXTqNSiQ==" // base64
 )
 
-func keysOf(t testing.TB, text string) *Keys {
-	t.Helper()
+func keysOf(tb testing.TB, text string) *Keys {
+	tb.Helper()
 	k, err := ParseKeys(text)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return k
 }
@@ -29,11 +29,11 @@ func sample() Packet {
 	}
 }
 
-func signed(t testing.TB, p Packet, keys string) []byte {
-	t.Helper()
+func signed(tb testing.TB, p Packet, keys string) []byte {
+	tb.Helper()
 	b := make([]byte, Size)
 	p.encode(b)
-	keysOf(t, keys).sign(0, b)
+	keysOf(tb, keys).sign(0, b)
 	return b
 }
 

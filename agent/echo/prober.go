@@ -92,8 +92,8 @@ func Listen(ctx context.Context, at netip.AddrPort) (*net.UDPConn, error) {
 func (p *Prober) String() string { return "echo on " + p.listen.String() }
 
 // Timing implements witness.Method.
-func (p *Prober) Timing() (interval, recovery time.Duration) {
-	return p.cfg.Every, p.cfg.detection()
+func (p *Prober) Timing() witness.Timing {
+	return witness.Timing{Interval: p.cfg.Every, Recovery: p.cfg.detection()}
 }
 
 // Trouble implements report.Troubled.

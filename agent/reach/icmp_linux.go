@@ -67,21 +67,19 @@ func (t Target) tryICMP(ctx context.Context) error {
 			return fmt.Errorf("no echo: %w", ctx.Err())
 		}
 		if !errors.Is(failed, os.ErrDeadlineExceeded) { // such as no route to the host: it may come
-			if err = pause(ctx, echoEvery); err != nil {
+			if pause(ctx, echoEvery); ctx.Err() != nil {
 				return fmt.Errorf("no echo: %w", failed)
 			}
 		}
 	}
 }
 
-func pause(ctx context.Context, d time.Duration) error {
+func pause(ctx context.Context, d time.Duration) {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
-		return nil
 	case <-ctx.Done():
-		return ctx.Err()
 	}
 }
 

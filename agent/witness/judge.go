@@ -13,9 +13,11 @@ type Config struct {
 	Test     bool          // there is a self-test; without one every accusation counts, and the report says that there was none
 	Every    time.Duration // between two rounds of the self-test
 	Fall     int           // rounds in a row that fail until the self-test has failed
-	Interval time.Duration // in which a peer that is well is heard once
-	Recovery time.Duration // in which a peer that is well is found again
+	Recovery time.Duration // in which every peer that is well is found again
 }
+
+// memory is how many rounds of the self-test are remembered, for methods that say only in hindsight that a peer was missing.
+const memory = 32
 
 // pace is the least time between two rounds of the self-test, when a peer has just been lost.
 const pace = 200 * time.Millisecond
@@ -45,11 +47,16 @@ type Judge struct {
 	outcome event.Check
 	failed  int       // rounds in a row
 	clean   time.Time // when the first round passed since the last failure; zero: none has
+	passes  []round   // the latest that passed since the last failure
 }
+
+// round is one of the self-test.
+type round struct{ began, ended time.Time }
 
 type peer struct {
 	is      Sight
-	told    State     // what is reported; Unknown: nothing
+	told    State // what is reported; Unknown: nothing
+	timing  Timing
 	accused bool      // the loss is proven
 	missing time.Time // since when nothing is heard; zero: it is heard
 	lost    time.Time // when is.State became Unreachable
@@ -59,8 +66,8 @@ type peer struct {
 // NewJudge returns a judge that wants its first round of the self-test at now.
 func NewJudge(cfg Config, now time.Time) *Judge { return &Judge{cfg: cfg, due: now} }
 
-// Saw takes in what a method sees.
-func (j *Judge) Saw(now time.Time, s Sight) {
+// Saw takes in what a method of that timing sees.
+func (j *Judge) Saw(now time.Time, s Sight, timing Timing) {
 	i, found := slices.BinarySearchFunc(j.peers, s.NVA, func(p peer, name string) int { return strings.Compare(p.is.NVA, name) })
 	if !found {
 		j.peers = slices.Insert(j.peers, i, peer{is: Sight{NVA: s.NVA, State: Unknown}, told: Unknown})
@@ -71,12 +78,25 @@ func (j *Judge) Saw(now time.Time, s Sight) {
 		p.missing, p.passed = time.Time{}, time.Time{}
 	case p.missing.IsZero():
 		p.missing = now
+		if !s.Since.IsZero() {
+			p.missing = s.Since
+		}
+		p.passed = j.passedAfter(p.missing)
 	}
 	if s.State == Unreachable && p.is.State != Unreachable {
 		p.lost = now
 	}
-	p.is = s
+	p.is, p.timing = s, timing
 	j.hurry(now, p)
+}
+
+// passedAfter returns when the first round passed that began after an instant, as far as is remembered; zero: none has.
+func (j *Judge) passedAfter(at time.Time) time.Time {
+	i := slices.IndexFunc(j.passes, func(r round) bool { return !r.began.Before(at) })
+	if i < 0 {
+		return time.Time{}
+	}
+	return j.passes[i].ended
 }
 
 // hurry brings the next round forward if a peer needs one.
@@ -108,7 +128,7 @@ func (j *Judge) Next(now time.Time) (test bool, wake time.Time) {
 	}
 	for i := range j.peers {
 		if p := &j.peers[i]; p.is.State == Unreachable && !p.accused && !p.passed.IsZero() {
-			if at := p.passed.Add(j.cfg.Recovery); at.After(now) && (wake.IsZero() || at.Before(wake)) {
+			if at := p.passed.Add(p.timing.Recovery); at.After(now) && (wake.IsZero() || at.Before(wake)) {
 				wake = at
 			}
 		}
@@ -134,6 +154,10 @@ func (j *Judge) pass(now time.Time) {
 	if j.clean.IsZero() {
 		j.clean = now
 	}
+	if len(j.passes) == memory {
+		j.passes = slices.Delete(j.passes, 0, 1)
+	}
+	j.passes = append(j.passes, round{began: j.began, ended: now})
 	// After a failure the peers need time too: what they look like now is the end of this machine's own outage.
 	if j.outcome != event.Failed || now.Sub(j.clean) >= j.cfg.Recovery {
 		j.outcome = event.Passed
@@ -147,7 +171,7 @@ func (j *Judge) pass(now time.Time) {
 
 func (j *Judge) fail() {
 	j.failed++
-	j.clean = time.Time{}
+	j.clean, j.passes = time.Time{}, nil
 	if j.failed >= j.cfg.Fall {
 		j.outcome = event.Failed
 	}
@@ -158,7 +182,7 @@ func (j *Judge) fail() {
 
 // proven reports whether the loss of a peer is proven now.
 func (j *Judge) proven(now time.Time, p *peer) bool {
-	return !j.cfg.Test || !p.passed.IsZero() && (p.lost.Sub(p.passed) >= j.cfg.Interval || now.Sub(p.passed) >= j.cfg.Recovery)
+	return !j.cfg.Test || !p.passed.IsZero() && (p.lost.Sub(p.passed) >= p.timing.Interval || now.Sub(p.passed) >= p.timing.Recovery)
 }
 
 // Report returns what is to be reported.

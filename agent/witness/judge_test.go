@@ -13,16 +13,18 @@ import (
 	"github.com/pointsman/pointsman/shared/event"
 )
 
+// timing is that of probes every 200 ms, five of which may be missed.
+var timing = witness.Timing{Interval: 200 * time.Millisecond, Recovery: 1200 * time.Millisecond}
+
 // story runs a judge by a script and writes down every round of the self-test that it wants and every report that differs.
 type story struct {
-	t      *testing.T
-	start  time.Time
-	now    time.Time
-	judge  *witness.Judge
-	flying bool
-	wake   time.Time
-	told   event.Report
-	lines  []string
+	t     *testing.T
+	start time.Time
+	now   time.Time
+	judge *witness.Judge
+	wake  time.Time
+	told  event.Report
+	lines []string
 }
 
 func (s *story) logf(format string, args ...any) {
@@ -55,20 +57,27 @@ func describe(r event.Report) string {
 	return s
 }
 
-// do runs one line: "up PEER", "suspect PEER", "down PEER", "heard PEER" (still down, but coming back), "deaf PEER" (up, and it complains), "ok" and "failed" (the round under way), "wait DURATION".
+// do runs one line: "up PEER", "suspect PEER", "down PEER", "heard PEER" (still down, but coming back), "late PEER DURATION" (down, and missing for
+// that long), "deaf PEER" (up, and it complains), "ok" and "failed" (the round under way), "wait DURATION".
 func (s *story) do(line string) {
 	words := strings.Fields(line)
 	switch words[0] {
 	case "up":
-		s.judge.Saw(s.now, witness.Sight{NVA: words[1], State: witness.Reachable})
+		s.judge.Saw(s.now, witness.Sight{NVA: words[1], State: witness.Reachable}, timing)
 	case "suspect":
-		s.judge.Saw(s.now, witness.Sight{NVA: words[1], State: witness.Reachable, Missing: true})
+		s.judge.Saw(s.now, witness.Sight{NVA: words[1], State: witness.Reachable, Missing: true}, timing)
 	case "heard":
-		s.judge.Saw(s.now, witness.Sight{NVA: words[1], State: witness.Unreachable})
+		s.judge.Saw(s.now, witness.Sight{NVA: words[1], State: witness.Unreachable}, timing)
 	case "down":
-		s.judge.Saw(s.now, witness.Sight{NVA: words[1], State: witness.Unreachable, Missing: true})
+		s.judge.Saw(s.now, witness.Sight{NVA: words[1], State: witness.Unreachable, Missing: true}, timing)
+	case "late": // down, and it turns out that nothing was heard for a while
+		since, err := time.ParseDuration(words[2])
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		s.judge.Saw(s.now, witness.Sight{NVA: words[1], State: witness.Unreachable, Missing: true, Since: s.now.Add(-since)}, timing)
 	case "deaf":
-		s.judge.Saw(s.now, witness.Sight{NVA: words[1], State: witness.Reachable, Deaf: true})
+		s.judge.Saw(s.now, witness.Sight{NVA: words[1], State: witness.Reachable, Deaf: true}, timing)
 	case "ok", "failed":
 		s.judge.Tested(s.now, words[0] == "ok")
 	case "wait":
@@ -183,6 +192,34 @@ func TestStories(t *testing.T) {
 			> ok
 			> wait 500ms
 			  1.6 report passed -b`,
+
+		"unless it says in hindsight that the peer was missing when a round passed": `
+			> wait 0s
+			  0.0 test
+			> ok
+			  0.0 report passed
+			> up b
+			  0.0 report passed +b
+			> wait 1s
+			  1.0 test
+			> ok
+			> wait 500ms
+			> late b 600ms
+			  1.5 report passed -b`,
+
+		"and not before it passed": `
+			> wait 0s
+			  0.0 test
+			> ok
+			  0.0 report passed
+			> up b
+			  0.0 report passed +b
+			> wait 1s
+			  1.0 test
+			> ok
+			> wait 500ms
+			> late b 400ms
+			  1.5 test`,
 
 		"a machine that hears nobody accuses nobody": `
 			> wait 0s
@@ -314,7 +351,7 @@ func TestStories(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			start := time.Unix(1_800_000_000, 0)
 			s := &story{t: t, start: start, now: start}
-			s.judge = witness.NewJudge(witness.Config{Test: true, Every: time.Second, Fall: 3, Interval: 200 * time.Millisecond, Recovery: 1200 * time.Millisecond}, start)
+			s.judge = witness.NewJudge(witness.Config{Test: true, Every: time.Second, Fall: 3, Recovery: timing.Recovery}, start)
 			var want []string
 			for line := range strings.Lines(text) {
 				line = strings.TrimSpace(line)
@@ -339,7 +376,7 @@ func TestStories(t *testing.T) {
 func TestWithoutASelfTestEveryLossIsToldAtOnce(t *testing.T) {
 	now := time.Unix(0, 0)
 	j := witness.NewJudge(witness.Config{}, now)
-	j.Saw(now, witness.Sight{NVA: "b", State: witness.Unreachable, Missing: true, Deaf: true})
+	j.Saw(now, witness.Sight{NVA: "b", State: witness.Unreachable, Missing: true, Deaf: true}, timing)
 	if test, wake := j.Next(now); test || !wake.IsZero() {
 		t.Errorf("it wants a test: %t, or to be woken at %s", test, wake)
 	}
@@ -356,7 +393,7 @@ func TestNoOutageOfOurOwnIsAnAccusation(t *testing.T) {
 	const tick = 100 * time.Millisecond // an interval has two
 	rapid.Check(t, func(t *rapid.T) {
 		now := time.Unix(1_800_000_000, 0)
-		j := witness.NewJudge(witness.Config{Test: true, Every: time.Second, Fall: 3, Interval: 2 * tick, Recovery: 12 * tick}, now)
+		j := witness.NewJudge(witness.Config{Test: true, Every: time.Second, Fall: 3, Recovery: timing.Recovery}, now)
 		up, since, run, heard, is := true, 0, 0, true, witness.Sight{NVA: "b", State: witness.Unknown}
 		under, good, left := false, false, 0
 		phase := rapid.IntRange(0, 1).Draw(t, "phase")
@@ -376,7 +413,7 @@ func TestNoOutageOfOurOwnIsAnAccusation(t *testing.T) {
 				saw.Missing = !heard && run >= 2
 				if saw != is {
 					is = saw
-					j.Saw(now, is)
+					j.Saw(now, is, timing)
 				}
 			}
 			if want, _ := j.Next(now); want {

@@ -40,6 +40,14 @@ type Sight struct {
 	State   State
 	Missing bool // nothing was heard of it for a while, too short perhaps to change the state; a method that cannot tell says so of who is unreachable
 	Deaf    bool // the peer says that it does not hear this NVA
+
+	Since time.Time // since when nothing is heard of a peer that is missing; zero: since now
+}
+
+// Timing is how fast a method sees, at most and in good weather.
+type Timing struct {
+	Interval time.Duration // until a peer that is well is heard once
+	Recovery time.Duration // until a peer that is well again counts as reachable
 }
 
 // Method watches some peers in one way. A peer is watched by one method only.
@@ -49,6 +57,6 @@ type Method interface {
 	// Run watches until ctx is done and then returns nil; an error ends the whole agent. It tells every change of a sight; a peer of which it
 	// told nothing is unknown. What ctx interrupts is no sight.
 	Run(ctx context.Context, tell func(Sight)) error
-	// Timing returns how long it takes until a peer that is well is heard once, and until it counts as reachable: at most, in good weather.
-	Timing() (interval, recovery time.Duration)
+	// Timing returns how fast it sees.
+	Timing() Timing
 }

@@ -31,12 +31,11 @@ var (
 	_ report.Detailed = (*Watch)(nil)
 )
 
-// New returns a watch that does nothing before Run. Test, Interval and Recovery of cfg follow from the other arguments.
+// New returns a watch that does nothing before Run. Test and Recovery of cfg follow from the other arguments.
 func New(cfg Config, test func(context.Context) error, log *slog.Logger, methods ...Method) *Watch {
 	cfg.Test = test != nil
 	for _, m := range methods {
-		interval, recovery := m.Timing()
-		cfg.Interval, cfg.Recovery = max(cfg.Interval, interval), max(cfg.Recovery, recovery)
+		cfg.Recovery = max(cfg.Recovery, m.Timing().Recovery)
 	}
 	return &Watch{cfg: cfg, methods: methods, test: test, log: log}
 }
@@ -71,15 +70,21 @@ func (w *Watch) Detail() any {
 	return all
 }
 
+// timed is a sight with the timing of its method.
+type timed struct {
+	Sight
+	timing Timing
+}
+
 // Run implements report.Observer.
 func (w *Watch) Run(ctx context.Context, tell func(event.Report)) error {
 	group, ctx := errgroup.WithContext(ctx)
-	sights := make(chan Sight)
+	sights := make(chan timed)
 	for _, m := range w.methods {
 		group.Go(func() error {
 			err := m.Run(ctx, func(s Sight) {
 				select {
-				case sights <- s:
+				case sights <- timed{s, m.Timing()}:
 				case <-ctx.Done():
 				}
 			})
@@ -100,7 +105,7 @@ func (w *Watch) Run(ctx context.Context, tell func(event.Report)) error {
 }
 
 // judge is the one owner of the judge.
-func (w *Watch) judge(ctx context.Context, group *errgroup.Group, sights <-chan Sight, tell func(event.Report)) {
+func (w *Watch) judge(ctx context.Context, group *errgroup.Group, sights <-chan timed, tell func(event.Report)) {
 	j := NewJudge(w.cfg, time.Now())
 	tested := make(chan error)
 	timer := time.NewTimer(0)
@@ -128,7 +133,7 @@ func (w *Watch) judge(ctx context.Context, group *errgroup.Group, sights <-chan 
 		}
 		select {
 		case s := <-sights:
-			j.Saw(time.Now(), s)
+			j.Saw(time.Now(), s.Sight, s.timing)
 		case err := <-tested:
 			if ctx.Err() != nil {
 				return // it was interrupted

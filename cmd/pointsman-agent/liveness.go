@@ -61,7 +61,7 @@ func selfTest(t config.SelfTest) func(context.Context) error {
 	return func(ctx context.Context) error {
 		ctx, cancel := context.WithTimeout(ctx, t.Timeout)
 		defer cancel()
-		return reach.Any(ctx, t.Targets) //nolint:wrapcheck // it names the targets
+		return reach.Any(ctx, t.Targets)
 	}
 }
 
