@@ -9,6 +9,10 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/pointsman/pointsman/agent/check"
+	"github.com/pointsman/pointsman/agent/echo"
+	"github.com/pointsman/pointsman/agent/reach"
+	"github.com/pointsman/pointsman/agent/scheduled"
 	"github.com/pointsman/pointsman/agent/source/bgp"
 	"github.com/pointsman/pointsman/shared/route"
 )
@@ -29,6 +33,27 @@ type Config struct {
 	Listen      netip.AddrPort // zero: no HTTP
 	StateDir    string
 	Log         Log
+
+	Witness         *Witness            // nil: no peers are watched, and nobody is answered
+	SelfCheck       []check.Config      // any that fails counts against this NVA
+	ScheduledEvents *scheduled.Settings // nil: Azure is not asked
+}
+
+// Witness says which peers are watched, and how.
+type Witness struct {
+	Listen   netip.AddrPort // of UDP echo
+	KeyFile  string
+	Every    time.Duration
+	Misses   int
+	SelfTest SelfTest
+	Peers    []echo.Peer
+}
+
+// SelfTest says how this machine makes sure that its own packets get out.
+type SelfTest struct {
+	Targets        []reach.Target // none: there is no self-test
+	Every, Timeout time.Duration
+	Misses         int // rounds in a row that fail until the self-test has failed
 }
 
 // Bus says where events go. Exactly one of the three ways to get there is set.
@@ -114,6 +139,21 @@ const (
 	DefaultBGPRestartTime = 2 * time.Minute
 	DefaultMaxPrefixes    = 10_000
 	DefaultHoldTime       = 90 * time.Second // RFC 4271, section 10
+
+	DefaultProbeEvery      = 200 * time.Millisecond
+	DefaultProbeMisses     = 5
+	DefaultSelfTestEvery   = time.Second
+	DefaultSelfTestTimeout = 500 * time.Millisecond
+	DefaultSelfTestMisses  = 3
+
+	DefaultCheckEvery   = 5 * time.Second
+	DefaultCheckTimeout = 2 * time.Second
+	DefaultCheckFall    = 2
+	DefaultCheckRise    = 2
+
+	DefaultEventsEvery  = 5 * time.Second
+	DefaultEventsLead   = time.Minute
+	DefaultEventsSettle = 30 * time.Second
 )
 
 //go:embed reference.yaml

@@ -23,7 +23,7 @@ func Parse(file string, text []byte, absent ...string) (*Config, located.Problem
 		return nil, problems
 	}
 	c := parse(absent, root.Map("domain", "nva", "bus", "sources", "include", "exclude", "gather", "beat", "snapshot", "restart", "onStop",
-		"stopTimeout", "listen", "stateDir", "log"))
+		"stopTimeout", "listen", "stateDir", "log", "witness", "selfCheck", "scheduledEvents"))
 	if problems = root.Problems(); len(problems) > 0 {
 		return nil, problems
 	}
@@ -51,9 +51,13 @@ func parse(absent []string, m located.Map) *Config {
 		Listen:      located.Or(m.Get("listen"), netip.MustParseAddrPort(DefaultListen), "a loopback address with a port such as "+DefaultListen+", or off", parseListen),
 		StateDir:    located.Or(m.Get("stateDir"), DefaultStateDir, "an absolute path", parsePath),
 		Log:         logging(m.Get("log")),
+
+		SelfCheck:       selfChecks(m.Get("selfCheck")),
+		ScheduledEvents: scheduledEvents(m.Get("scheduledEvents")),
 	}
 	c.Domain, _ = located.Value(m.Need("domain", wantName), wantName, parseName)
 	c.NVA, _ = located.Value(m.Need("nva", wantName), wantName, parseName)
+	c.Witness = witness(m.Get("witness"), c.NVA)
 	return c
 }
 

@@ -1,12 +1,12 @@
 // Package run is the shell around the pure core of the agent: tasks under one group. Sources report to the publisher's loop, the one
 // owner of RIB and machine; the loop carries out the machine's effects on the bus, each in its own goroutine, and the results come
-// back to it as inputs. Nothing else is shared.
+// back to it as inputs. Observers tell it what there is to report beside routes. Nothing else is shared.
 //
-//	source ─┐                ┌─▶ Publish ──┐
-//	source ─┼─▶ loop ────────┼─▶ Schedule ─┼─▶ Bus
-//	HTTP  ──┘    ▲ owner of  └─▶ Cancel ───┘
-//	             │ rib.RIB, publish.Machine │
-//	             └────────── results ◀──────┘
+//	source ───┐                ┌─▶ Publish ──┐
+//	observer ─┼─▶ loop ────────┼─▶ Schedule ─┼─▶ Bus
+//	HTTP  ────┘    ▲ owner of  └─▶ Cancel ───┘
+//	               │ rib.RIB, publish.Machine │
+//	               └────────── results ◀──────┘
 package run
 
 import (
@@ -21,6 +21,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/pointsman/pointsman/agent/publish"
+	"github.com/pointsman/pointsman/agent/report"
 	"github.com/pointsman/pointsman/agent/rib"
 	"github.com/pointsman/pointsman/agent/source"
 	"github.com/pointsman/pointsman/shared/event"
@@ -40,12 +41,13 @@ type Task interface {
 type Config struct {
 	Publish     publish.Config
 	Filter      rib.Filter
-	Sources     []source.Source // in the order of precedence
+	Sources     []source.Source   // in the order of precedence
+	Observers   []report.Observer // of what is reported beside routes
 	Bus         Bus
 	Farewell    func(ctx context.Context) event.Kind // asked once when stopped: event.Draining or event.Goodbye; nil: Goodbye
 	StopTimeout time.Duration                        // of saying farewell
 	Listener    net.Listener                         // for HTTP; nil: none. Closed by Run
-	Collectors  []prometheus.Collector               // of the sources, shown with the agent's own
+	Collectors  []prometheus.Collector               // of sources and observers, shown with the agent's own
 	Systemd     Systemd
 	Logger      *slog.Logger
 }
@@ -63,6 +65,9 @@ func New(cfg Config) *Agent {
 	a := &Agent{cfg: cfg, loop: l, tasks: []Task{l}}
 	for i, s := range cfg.Sources {
 		a.tasks = append(a.tasks, &watch{source: s, sink: &sink{loop: l, index: i}, ready: make(chan struct{})})
+	}
+	for i, o := range cfg.Observers {
+		a.tasks = append(a.tasks, &observe{observer: o, loop: l, index: i, ready: make(chan struct{})})
 	}
 	if cfg.Listener != nil {
 		a.tasks = append(a.tasks, newServer(cfg.Listener, l))

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/pointsman/pointsman/agent/publish"
+	"github.com/pointsman/pointsman/agent/report"
 	"github.com/pointsman/pointsman/agent/run"
 	"github.com/pointsman/pointsman/agent/source"
 	"github.com/pointsman/pointsman/azure/servicebus"
@@ -123,6 +124,8 @@ type lab struct {
 	epoch  uint64
 	kind   event.Kind // of the next farewell
 
+	observers []report.Observer
+
 	wire   *wire
 	sender *servicebus.Sender
 	cancel context.CancelFunc
@@ -159,7 +162,7 @@ func (l *lab) startAs(key string, listener net.Listener) {
 			Gather: publish.Gather{Quiet: 100 * time.Millisecond, Max: time.Second}, Beat: publish.Beat{Every: 5 * time.Second, Timeout: 15 * time.Second},
 			Snapshot: 10 * time.Minute, Restart: 2 * time.Minute, MaxBytes: 192 << 10,
 		},
-		Sources: []source.Source{l.routes}, Bus: l.wire, StopTimeout: 5 * time.Second, Listener: listener,
+		Sources: []source.Source{l.routes}, Observers: l.observers, Bus: l.wire, StopTimeout: 5 * time.Second, Listener: listener,
 		Farewell: func(context.Context) event.Kind { return l.kind }, Logger: slog.New(l.log),
 	})
 	ctx, cancel := context.WithCancel(l.t.Context())

@@ -46,6 +46,8 @@ type loop struct {
 	turned   time.Time // the last turn, for the seconds of outage
 	watchdog time.Time // the last sign of life to systemd
 	status   string    // what systemd shows
+	parts    []event.Report
+	report   event.Report // the parts together
 	publish  complaint
 	armed    complaint
 }
@@ -58,6 +60,7 @@ func newLoop(cfg Config) *loop {
 	r := rib.New(cfg.Filter, names...)
 	return &loop{
 		cfg: cfg, log: cfg.Logger, rib: r, machine: publish.New(cfg.Publish, r), metrics: newMetrics(cfg.Collectors),
+		parts:  make([]event.Report, len(cfg.Observers)),
 		inputs: make(chan func(time.Time)), ready: make(chan struct{}), done: make(chan struct{}),
 	}
 }
@@ -199,6 +202,7 @@ func (l *loop) published(ctx context.Context, now time.Time, events []event.Even
 		l.metrics.failures.WithLabelValues("publish", fault.KindOf(err).String()).Inc()
 		return
 	}
+	l.accepted(events)
 	for i, e := range events {
 		l.metrics.published.WithLabelValues(e.Kind.String()).Inc()
 		if i == 0 && !e.Observed.IsZero() {
@@ -358,6 +362,7 @@ func (l *loop) health(now time.Time) []string {
 		}
 		reasons = append(reasons, text)
 	}
+	reasons = append(reasons, l.troubles()...)
 	s := l.machine.Status()
 	if !s.Failing.IsZero() && (now.Sub(s.Failing) > unwell || l.publish.kind == fault.Denied) {
 		reasons = append(reasons, "publishing has failed for "+now.Sub(s.Failing).Round(time.Second).String()+" ("+l.publish.kind.String()+")")

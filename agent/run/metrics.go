@@ -24,6 +24,10 @@ type metrics struct {
 	fired     prometheus.Counter
 	margin    prometheus.Gauge
 	latency   prometheus.Histogram
+	peers     *prometheus.GaugeVec // peer
+	deaf      *prometheus.GaugeVec // peer
+	checks    *prometheus.GaugeVec // check
+	draining  prometheus.Gauge
 }
 
 func newMetrics(others []prometheus.Collector) *metrics {
@@ -54,15 +58,49 @@ func newMetrics(others []prometheus.Collector) *metrics {
 			Buckets: []float64{.05, .1, .15, .2, .3, .5, 1, 2, 5, 15, 60, 300},
 		}),
 	}
+	m.peers = prometheus.NewGaugeVec(prometheus.GaugeOpts(opts("peer_reachable", "1 while a peer answers, 0 while it does not; absent while that is not known.")), []string{"peer"})
+	m.deaf = prometheus.NewGaugeVec(prometheus.GaugeOpts(opts("peer_deaf", "1 while a peer's probes say that it does not hear this NVA.")), []string{"peer"})
+	m.checks = prometheus.NewGaugeVec(prometheus.GaugeOpts(opts("check_passed", "1 while the self-check or the self-test passes, 0 while it fails; absent while there is none.")), []string{"check"})
+	m.draining = gauge("draining", "1 while the NVA is to carry nothing, for one of Azure's Scheduled Events.")
 	for _, k := range event.Kinds() {
 		if k != event.Expired { // scheduled, counted as a beat
 			m.published.WithLabelValues(k.String())
 		}
 	}
-	m.registry.MustRegister(m.routes, m.held, m.live, m.pending, m.published, m.failures, m.outage, m.beats, m.fired, m.margin, m.latency,
+	m.registry.MustRegister(m.routes, m.held, m.live, m.pending, m.published, m.failures, m.outage, m.beats, m.fired, m.margin, m.latency, m.peers, m.deaf, m.checks, m.draining,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	m.registry.MustRegister(others...)
 	return m
+}
+
+// report shows a report in the place of another.
+func (m *metrics) report(was, is event.Report) {
+	for _, p := range was.Peers {
+		if _, still := is.Peer(p.NVA); !still {
+			m.peers.DeleteLabelValues(p.NVA)
+			m.deaf.DeleteLabelValues(p.NVA)
+		}
+	}
+	for _, p := range is.Peers {
+		m.peers.WithLabelValues(p.NVA).Set(number(p.Reachable))
+		m.deaf.WithLabelValues(p.NVA).Set(number(p.Deaf))
+	}
+	for name, outcome := range map[string]event.Check{"self-check": is.SelfCheck, "self-test": is.SelfTest} {
+		if outcome == event.Absent {
+			m.checks.DeleteLabelValues(name)
+			continue
+		}
+		m.checks.WithLabelValues(name).Set(number(outcome == event.Passed))
+	}
+	m.draining.Set(number(is.Drain != ""))
+}
+
+// number is how a metric shows a truth.
+func number(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
 }
 
 // observe shows the present state.
@@ -71,11 +109,7 @@ func (m *metrics) observe(s publish.Status, r *rib.RIB) {
 	m.pending.Set(float64(s.Pending))
 	m.margin.Set(s.Margin.Seconds())
 	for _, src := range r.Sources() {
-		live := 0.0
-		if src.State == rib.Live {
-			live = 1
-		}
 		m.held.WithLabelValues(src.Name).Set(float64(src.Routes))
-		m.live.WithLabelValues(src.Name).Set(live)
+		m.live.WithLabelValues(src.Name).Set(number(src.State == rib.Live))
 	}
 }

@@ -11,6 +11,9 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/pointsman/pointsman/agent/report"
+	"github.com/pointsman/pointsman/shared/event"
 )
 
 // askTimeout is how long the loop may take to answer HTTP. It never waits for anything, so a second is an age.
@@ -34,6 +37,7 @@ func (s *server) Run(ctx context.Context) error {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", s.healthz)
 	mux.HandleFunc("GET /debug/rib", s.rib)
+	mux.HandleFunc("GET /debug/peers", s.peers)
 	mux.Handle("GET /metrics", promhttp.HandlerFor(s.loop.metrics.registry, promhttp.HandlerOpts{}))
 	srv := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second, WriteTimeout: time.Minute}
 	close(s.ready)
@@ -103,6 +107,39 @@ func (s *server) rib(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusServiceUnavailable)
 		return
+	}
+	reply(w, http.StatusOK, out)
+}
+
+// peers shows the report in force, and what each observer adds to it.
+func (s *server) peers(w http.ResponseWriter, r *http.Request) {
+	ctx, cancel := context.WithTimeout(r.Context(), askTimeout)
+	defer cancel()
+	var out struct {
+		NVA       string         `json:"nva"`
+		SelfCheck event.Check    `json:"selfCheck"`
+		SelfTest  event.Check    `json:"selfTest"`
+		Drain     string         `json:"drain,omitempty"`
+		Reason    string         `json:"reason,omitempty"`
+		Peers     []event.Peer   `json:"peers"`
+		Observers map[string]any `json:"observers"`
+	}
+	err := s.loop.ask(ctx, func(time.Time) {
+		is := s.loop.report
+		out.NVA, out.SelfCheck, out.SelfTest, out.Drain, out.Reason = s.loop.cfg.Publish.NVA, is.SelfCheck, is.SelfTest, is.Drain, is.Reason
+		out.Peers = append([]event.Peer{}, is.Peers...)
+	})
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusServiceUnavailable)
+		return
+	}
+	out.Observers = map[string]any{}
+	for _, o := range s.loop.cfg.Observers {
+		var detail any
+		if d, ok := o.(report.Detailed); ok {
+			detail = d.Detail()
+		}
+		out.Observers[o.String()] = detail
 	}
 	reply(w, http.StatusOK, out)
 }

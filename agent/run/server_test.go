@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/pointsman/pointsman/agent/publish"
+	"github.com/pointsman/pointsman/agent/report"
 	"github.com/pointsman/pointsman/agent/run"
 	"github.com/pointsman/pointsman/agent/source"
 	"github.com/pointsman/pointsman/shared/fault"
@@ -54,7 +55,7 @@ type served struct {
 	url    string
 }
 
-func serve(t *testing.T, systemd run.Systemd) *served {
+func serve(t *testing.T, systemd run.Systemd, observers ...report.Observer) *served {
 	t.Helper()
 	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
@@ -66,7 +67,7 @@ func serve(t *testing.T, systemd run.Systemd) *served {
 			Domain: "lab", NVA: "nva1", Boot: "boot", Epoch: 5, Beat: publish.Beat{Every: time.Hour, Timeout: 3 * time.Hour},
 			Snapshot: time.Hour, Restart: time.Minute, MaxBytes: 192 << 10,
 		},
-		Sources: []source.Source{s.routes}, Bus: s.bus, StopTimeout: 100 * time.Millisecond, Listener: listener, Systemd: systemd,
+		Sources: []source.Source{s.routes}, Observers: observers, Bus: s.bus, StopTimeout: 100 * time.Millisecond, Listener: listener, Systemd: systemd,
 		Logger: slog.New(slog.DiscardHandler),
 	})
 	ctx, cancel := context.WithCancel(context.Background())

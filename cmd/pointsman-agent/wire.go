@@ -46,6 +46,9 @@ func serve(ctx context.Context, cfg *config.Config, log *slog.Logger, record str
 
 	agent := agentConfig(cfg, number, log)
 	agent.Bus = sender
+	if err = addObservers(&agent, cfg, log); err != nil {
+		return err
+	}
 	if record != "" {
 		f, openErr := os.OpenFile(record, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600) // the operator names it
 		if openErr != nil {
@@ -82,7 +85,7 @@ func closeSender(ctx context.Context, sender *servicebus.Sender, log *slog.Logge
 	}
 }
 
-// agentConfig is everything but the bus and the listener.
+// agentConfig is everything but the bus, the observers and the listener.
 func agentConfig(cfg *config.Config, number uint64, log *slog.Logger) run.Config {
 	a := run.Config{
 		Publish: publish.Config{

@@ -191,6 +191,18 @@ func (n Node) Reportf(format string, args ...any) {
 // Present reports whether the file has a value here (null counts as none).
 func (n Node) Present() bool { return n.node != nil && n.node.Type() != ast.NullType }
 
+// Scalar reports whether the file has a single value here, neither a mapping nor a list.
+func (n Node) Scalar() bool {
+	if !n.Present() {
+		return false
+	}
+	switch n.node.(type) {
+	case *ast.MappingNode, *ast.MappingValueNode, *ast.SequenceNode:
+		return false
+	}
+	return true
+}
+
 // Field returns the node's path in the file, "targets[0].limit".
 func (n Node) Field() string { return n.field }
 

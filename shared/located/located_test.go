@@ -145,3 +145,12 @@ func TestLimits(t *testing.T) {
 		t.Errorf("a long list is not a deep one: %v", problems)
 	}
 }
+
+func TestScalar(t *testing.T) {
+	m := read(t, "word: none\nnumber: 1\nnull: null\nmap: {a: 1}\nblock:\n  a: 1\nlist: [a]\n").Map("word", "number", "null", "map", "block", "list", "absent")
+	for key, want := range map[string]bool{"word": true, "number": true, "null": false, "map": false, "block": false, "list": false, "absent": false} {
+		if got := m.Get(key).Scalar(); got != want {
+			t.Errorf("%s: %t, want %t", key, got, want)
+		}
+	}
+}

@@ -81,22 +81,34 @@ func (w *Watcher) Run(ctx context.Context, sink source.Sink) error {
 	if err := w.cfg.Validate(); err != nil {
 		return fmt.Errorf("%v: %w", w, err)
 	}
-	for pause := firstReopen; ctx.Err() == nil; pause = min(2*pause, longestReopen) {
-		began := time.Now()
-		err := w.follow(ctx, sink)
-		if ctx.Err() != nil {
-			return nil //nolint:nilerr // what failed is the socket, closed under the reader
-		}
-		if final(err) {
-			return fmt.Errorf("%v: %w", w, err)
-		}
-		if time.Since(began) > longestReopen {
-			pause = firstReopen
-		}
+	err := persist(ctx, func() error { return w.follow(ctx, sink) }, func(err error, pause time.Duration) {
 		w.metrics.Reopens.Add(1)
 		w.log.LogAttrs(ctx, slog.LevelWarn, "watching routes failed, trying again",
 			slog.String("source", w.String()), slog.Duration("pause", pause), slog.Any("error", err))
 		sink.Lost(err)
+	})
+	if err != nil {
+		return fmt.Errorf("%v: %w", w, err)
+	}
+	return nil
+}
+
+// persist calls follow again and again until ctx is done or its error is final, which it returns; after any other it calls failed, and
+// pauses.
+func persist(ctx context.Context, follow func() error, failed func(err error, pause time.Duration)) error {
+	for pause := firstReopen; ctx.Err() == nil; pause = min(2*pause, longestReopen) {
+		began := time.Now()
+		err := follow()
+		if ctx.Err() != nil {
+			return nil //nolint:nilerr // what failed is the socket, closed under the reader
+		}
+		if final(err) {
+			return err
+		}
+		if time.Since(began) > longestReopen {
+			pause = firstReopen
+		}
+		failed(err, pause)
 		rest(ctx, pause)
 	}
 	return nil

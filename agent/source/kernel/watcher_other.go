@@ -10,4 +10,6 @@ import (
 
 func (w *Watcher) follow(context.Context, source.Sink) error { return ErrNotSupported }
 
+func (u *Uplinks) follow(context.Context, func([]string)) error { return ErrNotSupported }
+
 func final(error) bool { return true }
