@@ -13,6 +13,9 @@ const (
 	latestVersion = "2025-09-01"
 	// peeringVersion is the first api-version that knows disablePeeringRoute.
 	peeringVersion = "2025-07-01"
+	// ecmpVersion is the first api-version that knows the next hop type ecmpType.
+	ecmpVersion = "2025-07-01"
+	ecmpType    = "VirtualApplianceEcmp"
 	// maxTagRoutes is how many routes of one table may name a service tag.
 	maxTagRoutes = 25
 )
@@ -282,7 +285,7 @@ func (r route) validate(tableID resourceID) *failure {
 		if _, err := netip.ParseAddr(address); err != nil || hasHop {
 			return provider(http.StatusBadRequest, "InvalidNextHopIpAddress", "NextHopIpAddress %q of route %s is invalid.", address, id)
 		}
-	case "VirtualApplianceEcmp":
+	case ecmpType:
 		if hasAddress {
 			return nextHopNotAllowed(id, kind)
 		}
@@ -292,9 +295,13 @@ func (r route) validate(tableID resourceID) *failure {
 			return nextHopNotAllowed(id, kind)
 		}
 	default:
-		return provider(http.StatusBadRequest, "InvalidRequestFormat", "Cannot parse the request: nextHopType %q of route %s.", kind, id)
+		return unknownType(id, kind)
 	}
 	return nil
+}
+
+func unknownType(id resourceID, kind string) *failure {
+	return provider(http.StatusBadRequest, "InvalidRequestFormat", "Cannot parse the request: nextHopType %q of route %s.", kind, id)
 }
 
 func nextHopNotAllowed(id resourceID, kind string) *failure {
