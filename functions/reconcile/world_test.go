@@ -532,8 +532,8 @@ func (w *world) wrong() string {
 			delete(want, r.Prefix) // an unmanaged route holds the prefix
 			continue
 		}
-		if !slices.Contains(want[r.Prefix], r.NextHop) {
-			wrong = append(wrong, fmt.Sprintf("%s via %s, want %v", r.Prefix, r.NextHop, want[r.Prefix]))
+		if !slices.Contains(want[r.Prefix], r.NextHops.First()) {
+			wrong = append(wrong, fmt.Sprintf("%s via %s, want %v", r.Prefix, r.NextHops, want[r.Prefix]))
 		}
 		delete(want, r.Prefix)
 	}

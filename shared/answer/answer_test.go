@@ -66,7 +66,7 @@ func TestAMoveFromADeadNextHopIsUrgent(t *testing.T) {
 				}
 				in.NVAs["nva-x"] = other
 			}
-			move := plan.Plan{Changed: []plan.Change{{Prefix: p, From: tt.hop, To: netip.MustParseAddr("10.0.0.5")}}}
+			move := plan.Plan{Changed: []plan.Change{{Prefix: p, From: route.NextHopsOf(tt.hop), To: route.NextHopsOf(netip.MustParseAddr("10.0.0.5"))}}}
 			if got := answer.Weigh(in, liveness.Judge(in.Domain, in.NVAs, at), move); got != tt.want {
 				t.Errorf("got %+v, want %+v", got, tt.want)
 			}
