@@ -164,7 +164,7 @@ func (x *chooser) beside(c Candidate) bool {
 // directions of a flow.
 func (x *chooser) dealt() Choice {
 	key := x.Spreading.key(x.Prefix)
-	now, later := x.Spreading.owners(key)
+	now, later := x.Spreading.now.owner(key), x.Spreading.later.owner(key)
 	named := func(name string) int {
 		return slices.IndexFunc(x.list, func(c Candidate) bool { return c.NVA.Name == name && x.may(c) })
 	}

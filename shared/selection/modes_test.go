@@ -249,7 +249,7 @@ func TestSpreadIsSymmetric(t *testing.T) {
 		if h.asymmetric() != 0 || h.imbalance() > 1.25 {
 			t.Errorf("%s: %.1f %% of flows asymmetric, imbalance %.3f", when, 100*h.asymmetric(), h.imbalance())
 		}
-		if (all > 0) != moves || needless > all/20 {
+		if (all > 0) != moves || needless > 0 {
 			t.Errorf("%s: %d routes moved, %d of them were not the dead one's", when, all, needless)
 		}
 	}

@@ -22,14 +22,12 @@ import (
 //	spokes A and B                 A|B              Best
 //	the north and no spoke         the block        Best
 type Spreading struct {
-	side    string
-	blocks  config.Spread
-	spokes  []place           // in the order of their prefixes
-	now     []spread.Node     // trusted
-	later   []spread.Node     // those, and those that may be again
-	nowOf   map[string]string // owner of each spoke, dealt to now
-	laterOf map[string]string // ... dealt to later
-	look    time.Time         // when the first hold-down ends; zero: none is running
+	side   string
+	blocks config.Spread
+	spokes []place   // in the order of their prefixes
+	now    deal      // to those that are trusted
+	later  deal      // to those, and those that may be again
+	look   time.Time // when the first hold-down ends; zero: none is running
 }
 
 // place is a prefix of a spoke.
@@ -49,7 +47,7 @@ func (m Member) waits(now time.Time) bool {
 	return m.Belief.State == liveness.Up && (m.Belief.Untold || now.Before(m.Belief.Trusted))
 }
 
-// NewSpreading deals the spokes to the members. Of each deal only the most preferred of those that can be used are part.
+// NewSpreading deals the spokes to the members. Each deal is among the most preferred of those that can be used.
 func NewSpreading(s config.Spread, side string, members []Member, now time.Time) *Spreading {
 	x := &Spreading{side: side, blocks: s}
 	names := make([]string, 0, len(s.Spokes))
@@ -60,9 +58,8 @@ func NewSpreading(s config.Spread, side string, members []Member, now time.Time)
 		}
 	}
 	slices.SortFunc(x.spokes, func(a, b place) int { return route.Compare(a.prefix, b.prefix) })
-	x.now = preferred(members, func(m Member) bool { return m.Belief.State == liveness.Up && !m.waits(now) })
-	x.later = preferred(members, func(m Member) bool { return m.Belief.State.Usable() })
-	x.nowOf, x.laterOf = spread.Deal(names, x.now, s.MaxExcess), spread.Deal(names, x.later, s.MaxExcess)
+	x.now = dealTo(names, members, func(m Member) bool { return m.Belief.State == liveness.Up && !m.waits(now) }, s.MaxExcess)
+	x.later = dealTo(names, members, func(m Member) bool { return m.Belief.State.Usable() }, s.MaxExcess)
 	for _, m := range members {
 		if m.waits(now) && !m.Belief.Untold {
 			x.look = Sooner(x.look, m.Belief.Trusted)
@@ -74,20 +71,41 @@ func NewSpreading(s config.Spread, side string, members []Member, now time.Time)
 // Stale reports whether a hold-down has ended since the deal.
 func (x *Spreading) Stale(now time.Time) bool { return !x.look.IsZero() && !now.Before(x.look) }
 
-func preferred(members []Member, may func(Member) bool) []spread.Node {
-	var out []spread.Node
-	best := 0
+// deal is one of the two.
+type deal struct {
+	nodes  []spread.Node     // those that take part
+	owners map[string]string // of the spokes
+}
+
+// dealTo deals the spokes to the most preferred of the members that may have them. The others of the same preference have their homes all the same, for
+// when they are back.
+func dealTo(spokes []string, members []Member, may func(Member) bool, excess float64) deal {
+	best, found := 0, false
 	for _, m := range members {
-		if !may(m) || len(out) > 0 && m.NVA.Preference < best {
-			continue
+		if may(m) && (!found || m.NVA.Preference > best) {
+			best, found = m.NVA.Preference, true
 		}
-		if m.NVA.Preference > best {
-			out = nil
-		}
-		best = m.NVA.Preference
-		out = append(out, node(m.NVA))
 	}
-	return out
+	var d deal
+	var homes []spread.Node
+	for _, m := range members {
+		if found && m.NVA.Preference == best {
+			homes = append(homes, node(m.NVA))
+			if may(m) {
+				d.nodes = append(d.nodes, node(m.NVA))
+			}
+		}
+	}
+	d.owners = spread.Deal(spokes, homes, func(n spread.Node) bool { return slices.Contains(d.nodes, n) }, excess)
+	return d
+}
+
+// owner returns the NVA that the key is dealt to; "" where there is none.
+func (d deal) owner(key string) string {
+	if owner, spoke := d.owners[key]; spoke {
+		return owner
+	}
+	return spread.Best(key, d.nodes)
 }
 
 func node(n config.NVA) spread.Node { return spread.Node{Name: n.Name, Weight: max(n.Weight, 1)} }
@@ -116,12 +134,4 @@ func (x *Spreading) spokeOf(p netip.Prefix) (string, bool) {
 		return "", false
 	}
 	return x.spokes[i].spoke, true
-}
-
-// owners returns the NVAs that the key is dealt to now and later; "" where there is none.
-func (x *Spreading) owners(key string) (now, later string) {
-	if owner, spoke := x.laterOf[key]; spoke {
-		return x.nowOf[key], owner
-	}
-	return spread.Best(key, x.now), spread.Best(key, x.later)
 }

@@ -37,29 +37,52 @@ func Best(key string, nodes []Node) string {
 	return best.Name
 }
 
-// Deal gives every key to a node, none to more than the larger of its fair share and (1 + excess) times it: a key whose best node is full goes
-// to the next in its order. The keys are served by name, whatever their order; repeated ones count once. Without nodes the answer is nil.
-func Deal(keys []string, nodes []Node, excess float64) map[string]string {
-	if len(nodes) == 0 {
+// Deal gives every key to one of the nodes that are up, none to more than the larger of its fair share and (1 + excess) times it. If none is up, or there is no
+// node at all, the answer is nil.
+//
+// With a bound a key depends on the others, and it must not depend on who is up: a bound that moves with every death moves keys of the living. So
+// keys are dealt twice. First each gets a home, as if all nodes were up: the best node in its order that has room. Then those whose home is down go to the best
+// one that is up and has room. A key whose home is up is at home, so the death of one node moves its keys and no others.
+//
+// The keys are served by name, whatever their order; repeated ones count once.
+func Deal(keys []string, nodes []Node, up func(Node) bool, excess float64) map[string]string {
+	live := slices.DeleteFunc(slices.Clone(nodes), func(n Node) bool { return !up(n) })
+	if len(live) == 0 {
 		return nil
 	}
 	keys = slices.Clone(keys)
 	slices.Sort(keys)
 	keys = slices.Compact(keys)
-	room := rooms(len(keys), nodes, excess)
-	owners := make(map[string]string, len(keys))
+	owners, room := make(map[string]string, len(keys)), rooms(len(keys), nodes, excess)
 	for _, key := range keys {
-		open := make([]Node, 0, len(nodes))
-		for _, n := range nodes {
-			if room[n.Name] > 0 {
-				open = append(open, n)
-			}
+		owners[key] = settle(key, nodes, room)
+	}
+	room = rooms(len(keys), live, excess) // for each more than at home, since fewer share the keys
+	var homeless []string
+	for _, key := range keys {
+		if _, stays := room[owners[key]]; stays {
+			room[owners[key]]--
+		} else {
+			homeless = append(homeless, key)
 		}
-		owner := Best(key, open)
-		owners[key] = owner
-		room[owner]--
+	}
+	for _, key := range homeless {
+		owners[key] = settle(key, live, room)
 	}
 	return owners
+}
+
+// settle takes one room in the best node that has any, and returns its name.
+func settle(key string, nodes []Node, room map[string]int) string {
+	open := make([]Node, 0, len(nodes))
+	for _, n := range nodes {
+		if room[n.Name] > 0 {
+			open = append(open, n)
+		}
+	}
+	owner := Best(key, open)
+	room[owner]--
+	return owner
 }
 
 // rooms returns how many of the keys each node may have. The shares are rounded up, so all keys find room.
