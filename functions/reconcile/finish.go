@@ -77,7 +77,9 @@ func (x *run) record(doc *state.Target, e ended) {
 	if e.view == nil {
 		return
 	}
-	doc.NoECMP = e.view.noECMP
+	if x.full == nil { // else it may have been the additions that were refused
+		doc.NoECMP = e.view.noECMP
+	}
 	if e.Outcome == state.Waiting {
 		a := e.view.account
 		doc.Pending, doc.FireAt = &state.Pending{Since: a.Since, At: a.At, Accrued: a.Accrued, Weight: a.Weight}, e.view.fireAt

@@ -28,15 +28,16 @@ type run struct {
 	target config.Target
 	doc    *state.Target // as last saved by this run
 	etag   string
-	wakes  uint64             // doc.Wakes when work began: more of them later means that somebody left news to us
-	sent   int                // writes sent
-	done   int                // writes known to be applied
-	total  totals             // what they changed
-	full   error              // what Azure said when it refused additions: the rest of the plan is written without them
-	noECMP *state.ECMPRefusal // ... and what it said when it refused several next hops
-	unsure *view              // what a write wanted whose answer was lost
-	late   string             // the ETag that such a write rests on, if it may still arrive
-	moved  bool               // one of them moved the table's ETag, so older writers' writes fail
+	wakes  uint64 // doc.Wakes when work began: more of them later means that somebody left news to us
+	sent   int    // writes sent
+	done   int    // writes known to be applied
+	total  totals // what they changed
+	full   error  // what Azure said when it refused additions: the rest of the plan is written without them
+	unsure *view  // what a write wanted whose answer was lost
+	late   string // the ETag that such a write rests on, if it may still arrive
+	moved  bool   // one of them moved the table's ETag, so older writers' writes fail
+
+	noECMP *state.ECMPRefusal // what Azure said when it refused several next hops: each prefix gets one
 }
 
 // totals counts routes.
