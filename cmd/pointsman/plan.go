@@ -150,11 +150,11 @@ func (v view) reason(c plan.Change) string {
 
 // because says who was chosen, and by which rule.
 func because(how config.Selection, c selection.Choice) string {
-	text := strings.Join(c.NVAs, ", ") + " " + rule(how, c)
+	names := strings.Join(c.NVAs, ", ")
 	if how.Mode == config.ModeNextHopIP {
-		return fmt.Sprintf("%s stands for %s", c.NextHops, text)
+		return fmt.Sprintf("%s stands for %s, which %s", c.NextHops, names, rule(how, c))
 	}
-	return text
+	return names + " " + rule(how, c)
 }
 
 // rule puts the rule that chose into words.
