@@ -49,7 +49,7 @@ func classifyWrite(id string, edit plan.Edit, err error) error {
 		return classify("write", id, err)
 	}
 	named := e.Mentions(string(plan.VirtualApplianceECMP))
-	if kind := decide(e).Kind; kind != fault.Refused && !(named && kind == fault.Transient) { // an operation that failed is Transient
+	if kind := decide(e).Kind; kind != fault.Refused && (!named || kind != fault.Transient) { // an operation that failed is Transient
 		return classify("write", id, err)
 	}
 	return (&fault.Error{Kind: fault.Refused, Code: CodeNoECMP, Err: fmt.Errorf("route table %s: write: %w", id, e)}).

@@ -113,7 +113,7 @@ func (f *Faults) refuseECMP(version string, t *table) *failure {
 	if i < 0 {
 		return nil
 	}
-	id := t.id.child("routes", t.routes[i].name)
+	id := t.id.route(t.routes[i].name)
 	if version < ecmpVersion {
 		return unknownType(id, ecmpType)
 	}

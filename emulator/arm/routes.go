@@ -74,7 +74,7 @@ func (s *Server) listRoutes(r request) response {
 	}
 	items := map[string]json.RawMessage{}
 	for _, one := range t.routes {
-		items[t.id.child("routes", one.name).key()] = t.rawRoute(one)
+		items[t.id.route(one.name).key()] = t.rawRoute(one)
 	}
 	return s.page(r, items)
 }

@@ -190,7 +190,7 @@ func (t *table) rawRoute(r route) json.RawMessage {
 
 	o := object{}
 	o.setText("name", r.name)
-	o.setText("id", t.id.child("routes", r.name).String())
+	o.setText("id", t.id.route(r.name).String())
 	o.setText("etag", t.etag)
 	o = append(o, r.extra...)
 	o.set("properties", props.raw())
@@ -269,7 +269,7 @@ func (r route) validate(tableID resourceID) *failure {
 	if f := validName(r.name); f != nil {
 		return f
 	}
-	id := tableID.child("routes", r.name)
+	id := tableID.route(r.name)
 	if f := validPrefix(id, r.props.text("addressPrefix")); f != nil {
 		return f
 	}

@@ -65,7 +65,8 @@ func Alive(in selection.Input, live liveness.View, p netip.Prefix, hop netip.Add
 	how := in.Target.SelectionFor(p)
 	for _, nva := range in.Domain.NVAs {
 		doc := in.NVAs[nva.Name]
-		if doc == nil || nva.NextHop(p) != hop && !(how.NextHop(p) == hop && in.Target.Fed(nva.Name)) {
+		behind := nva.NextHop(p) == hop || how.NextHop(p) == hop && in.Target.Fed(nva.Name)
+		if doc == nil || !behind {
 			continue
 		}
 		_, announced := doc.Announces(p)

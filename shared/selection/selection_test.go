@@ -95,7 +95,7 @@ func input(silence config.Silence, installed map[string]string, nvas ...nva) sel
 	for text, name := range installed {
 		p := netip.MustParsePrefix(text)
 		var hops []netip.Addr
-		for _, n := range strings.Fields(name) {
+		for n := range strings.FieldsSeq(name) {
 			hops = append(hops, hop(n, p.Addr().Is6()))
 		}
 		in.Installed[p] = route.NextHopsOf(hops...)
@@ -371,7 +371,10 @@ var (
 		{Name: "spoke-2", Prefixes: []netip.Prefix{netip.MustParsePrefix("10.2.0.0/15"), netip.MustParsePrefix("fd00:1::/32")}},
 	}}
 	inModes = []config.Selection{
-		{Mode: config.ModePrimaryBackup}, {Mode: config.ModeECMP, MaxNextHops: 2}, {Mode: config.ModeECMP, MaxNextHops: 64}, {Mode: config.ModeSpread},
+		{Mode: config.ModePrimaryBackup},
+		{Mode: config.ModeECMP, MaxNextHops: 2},
+		{Mode: config.ModeECMP, MaxNextHops: 64},
+		{Mode: config.ModeSpread},
 		{Mode: config.ModeNextHopIP, NextHops: []netip.Addr{hop("z", false), hop("z", true)}},
 	}
 )
