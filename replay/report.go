@@ -49,7 +49,7 @@ type Write struct {
 	Removed []Change  `json:"removed,omitempty"`
 }
 
-// Change is what a write did to one prefix; From is empty for an addition, To for a removal.
+// Change is what a write did to one prefix; From is empty for an addition, To for a removal. Several next hops stand with commas between them.
 type Change struct {
 	Prefix string `json:"prefix"`
 	From   string `json:"from,omitempty"`
@@ -81,14 +81,7 @@ func (r *TargetReport) write(at, done time.Time, p plan.Plan, c coalesce.Change)
 func changes(list []plan.Change) []Change {
 	var out []Change
 	for _, c := range list {
-		x := Change{Prefix: c.Prefix.String()}
-		if c.From.IsValid() {
-			x.From = c.From.String()
-		}
-		if c.To.IsValid() {
-			x.To = c.To.String()
-		}
-		out = append(out, x)
+		out = append(out, Change{Prefix: c.Prefix.String(), From: c.From.String(), To: c.To.String()})
 	}
 	return out
 }

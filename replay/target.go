@@ -12,6 +12,7 @@ import (
 	"github.com/pointsman/pointsman/shared/config"
 	"github.com/pointsman/pointsman/shared/fault"
 	"github.com/pointsman/pointsman/shared/plan"
+	"github.com/pointsman/pointsman/shared/route"
 	"github.com/pointsman/pointsman/shared/selection"
 )
 
@@ -40,18 +41,20 @@ type target struct {
 	doneAt  time.Time        // when the write in flight ends; zero: none is in flight
 	edit    plan.Edit        // the write in flight
 	scratch []selection.Candidate
+	deal    *selection.Spreading // nil: nothing is in mode spread
 }
 
 // cell is one prefix of one target.
 type cell struct {
-	wanted    bool       // belongs in the target, as the domain file has it
-	unmanaged bool       // the table has it as somebody else's route
-	managed   bool       // the table has it as ours
-	proper    bool       // ... with the next hop type that we write
-	installed netip.Addr // ... with this next hop
-	want      netip.Addr // invalid: none
-	class     class      // what is to be done about it
-	look      time.Time  // when a hold-down may change want; zero: never
+	wanted    bool // belongs in the target, as the domain file has it
+	how       config.Selection
+	unmanaged bool           // the table has it as somebody else's route
+	managed   bool           // the table has it as ours
+	installed route.NextHops // ... with these next hops
+	proper    bool           // ... and the type that we write for them
+	want      route.NextHops // empty: none
+	class     class          // what is to be done about it
+	look      time.Time      // when a hold-down may change want; zero: never
 }
 
 // class says what is to be done about a prefix.
@@ -92,13 +95,13 @@ func newTarget(w *world, t config.Target, table plan.Table, write time.Duration)
 
 // has reports whether the table has one of the next hops: then that NVA's news matter, whether it is one of the target's or not.
 func (t *target) has(hops []netip.Addr) bool {
-	return slices.ContainsFunc(t.table.Routes, func(r plan.Route) bool { return slices.Contains(hops, r.NextHop) })
+	return slices.ContainsFunc(t.table.Routes, func(r plan.Route) bool { return slices.ContainsFunc(hops, r.NextHops.Contains) })
 }
 
 // install reads the table into the cells, as plan.Diff does.
 func (t *target) install() {
 	for i := range t.cells {
-		t.cells[i].unmanaged, t.cells[i].managed, t.cells[i].installed = false, false, netip.Addr{}
+		t.cells[i].unmanaged, t.cells[i].managed, t.cells[i].installed = false, false, route.NextHops{}
 	}
 	t.twins, t.counts.managed = 0, 0
 	for _, r := range t.table.Routes {
@@ -116,7 +119,7 @@ func (t *target) install() {
 		case c.managed:
 			t.twins++
 		default:
-			c.managed, c.proper, c.installed = true, r.Type == plan.VirtualAppliance, r.NextHop
+			c.managed, c.proper, c.installed = true, r.Leads(r.NextHops), r.NextHops
 			t.counts.managed++
 		}
 	}
@@ -125,7 +128,9 @@ func (t *target) install() {
 // cell returns the cell of a slot.
 func (t *target) cell(s int) *cell {
 	for len(t.cells) <= s {
-		t.cells = append(t.cells, cell{wanted: t.cfg.Wants(t.world.slots[len(t.cells)].prefix)})
+		p := t.world.slots[len(t.cells)].prefix
+		how := t.cfg.SelectionFor(p)
+		t.cells = append(t.cells, cell{wanted: t.cfg.Wants(p) && selection.Unfronted(how, p) == "", how: how})
 	}
 	return &t.cells[s]
 }
@@ -166,23 +171,42 @@ func (t *target) update(s int) {
 func (t *target) refresh(now time.Time) {
 	t.begin(now)
 	t.lookAt = time.Time{}
+	t.spread()
 	for s := range t.world.slots {
 		t.update(s)
 	}
 }
 
+// spread deals the traffic of a target that has anything in mode spread.
+func (t *target) spread() {
+	if !t.cfg.Spreads() {
+		return
+	}
+	var members []selection.Member
+	for i := range t.world.members {
+		if t.fed[i] {
+			m := &t.world.members[i]
+			members = append(members, selection.Member{NVA: m.NVA, Belief: m.belief})
+		}
+	}
+	t.deal = selection.NewSpreading(t.world.domain.Spread, t.cfg.Side, members, t.clock)
+}
+
 // choose asks the selection for one prefix.
-func (t *target) choose(s int, c *cell) netip.Addr {
+func (t *target) choose(s int, c *cell) route.NextHops {
 	c.look = time.Time{}
 	if !c.wanted {
-		return netip.Addr{}
+		return route.NextHops{}
 	}
 	w := t.world
+	if c.how.Mode == config.ModeSpread && (t.deal == nil || t.deal.Stale(t.clock)) {
+		t.spread()
+	}
 	slot := &w.slots[s]
 	t.scratch = t.scratch[:0]
 	for _, h := range slot.holders {
 		m := &w.members[h.member]
-		if !h.announces || !h.permitted || !t.fed[h.member] || m.over() && c.installed != m.NextHop(slot.prefix) {
+		if !h.announces || !h.permitted || !t.fed[h.member] || m.over() && !selection.Carries(c.how, m.NVA, slot.prefix, c.installed) {
 			continue
 		}
 		t.scratch = append(t.scratch, selection.Candidate{
@@ -190,17 +214,18 @@ func (t *target) choose(s int, c *cell) netip.Addr {
 		})
 	}
 	if len(t.scratch) == 0 {
-		return netip.Addr{}
+		return route.NextHops{}
 	}
-	choice, look := selection.Choose(selection.Question{Prefix: slot.prefix, Installed: c.installed, Policy: w.domain.Policy, Now: t.clock}, t.scratch)
+	q := selection.Question{Prefix: slot.prefix, How: c.how, Spreading: t.deal, Installed: c.installed, Policy: w.domain.Policy, Now: t.clock}
+	choice, look := selection.Choose(q, t.scratch)
 	c.look = look
-	return choice.NextHop
+	return choice.NextHops
 }
 
 // classify says what is to be done about a prefix, as plan.Diff and answer.Weigh do.
 func (t *target) classify(s int, c *cell) class {
 	switch {
-	case !c.want.IsValid():
+	case c.want.Empty():
 		if c.managed {
 			return gone
 		}
@@ -211,19 +236,26 @@ func (t *target) classify(s int, c *cell) class {
 		return missing
 	case c.proper && c.installed == c.want:
 		return atRest
-	case t.alive(s, c.installed):
-		return better
+	case answer.Dead(c.installed, c.want, func(hop netip.Addr) bool { return t.alive(s, c, hop) }):
+		return dead
 	}
-	return dead
+	return better
 }
 
-func (t *target) alive(s int, hop netip.Addr) bool {
-	n, known := t.world.byHop[hop]
-	if !known {
-		return false
+// alive is answer.Alive.
+func (t *target) alive(s int, c *cell, hop netip.Addr) bool {
+	p := t.world.slots[s].prefix
+	if c.how.NextHop(p) == hop {
+		return slices.ContainsFunc(t.world.slots[s].holders, func(h holder) bool { return t.fed[h.member] && t.world.carries(h.member, p) })
 	}
-	m := &t.world.members[n]
-	_, announced := m.doc.Announces(t.world.slots[s].prefix)
+	n, known := t.world.byHop[hop]
+	return known && t.world.carries(n, p)
+}
+
+// carries reports whether the NVA is up, or at least not known to be down, and announces p.
+func (w *world) carries(n int, p netip.Prefix) bool {
+	m := &w.members[n]
+	_, announced := m.doc.Announces(p)
 	return announced && m.belief.State.Usable()
 }
 

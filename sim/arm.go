@@ -265,9 +265,9 @@ func (t *table) tellEdit(c *call, before content, edit plan.Edit) {
 	for _, p := range edit.Put {
 		i := slices.IndexFunc(before.routes, func(r udr) bool { return strings.EqualFold(r.Name, p.Name) })
 		if i < 0 {
-			t.w.tell(c.who(), "WRITES: adds %s via %s", p.Address, t.w.via(p.NextHop))
+			t.w.tell(c.who(), "WRITES: adds %s via %s", p.Address, t.w.via(p.NextHops.First()))
 		} else {
-			t.w.tell(c.who(), "WRITES: moves %s from %s to %s", p.Address, t.w.via(before.routes[i].NextHop), t.w.via(p.NextHop))
+			t.w.tell(c.who(), "WRITES: moves %s from %s to %s", p.Address, t.w.via(before.routes[i].NextHops.First()), t.w.via(p.NextHops.First()))
 		}
 	}
 }

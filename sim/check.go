@@ -38,11 +38,13 @@ func ours(routes []udr) map[netip.Prefix]netip.Addr {
 	out := map[netip.Prefix]netip.Addr{}
 	for _, r := range routes {
 		if r.ours {
-			out[r.Prefix] = r.NextHop
+			out[r.Prefix] = r.NextHops.First() // the simulated operators choose primary-backup
 		}
 	}
 	return out
 }
+
+func nextHop(address string) route.NextHops { return route.NextHopsOf(netip.MustParseAddr(address)) }
 
 // others returns what is not Pointsman's, in order.
 func others(routes []udr) []plan.Route {

@@ -285,7 +285,7 @@ func (t *table) foreignEdit(p netip.Prefix, kind int) {
 	default:
 		t.edit("sends "+p.String()+" elsewhere", func(routes []udr) []udr {
 			if i := slices.IndexFunc(routes, mine); i >= 0 {
-				routes[i].NextHop = netip.MustParseAddr("10.0.0.99")
+				routes[i].NextHops = nextHop("10.0.0.99")
 			}
 			return routes
 		})

@@ -345,12 +345,12 @@ func (w *World) directThirdParty(r *reader) error {
 	switch verb {
 	case "adds":
 		r.expect("as")
-		route := plan.NewRoute(r.word(), p.String(), "None", netip.Addr{})
+		udrOf := plan.NewRoute(r.word(), p.String(), "None", netip.Addr{})
 		if r.more() {
 			r.expect("via")
-			route.Type, route.NextHop = plan.VirtualAppliance, netip.MustParseAddr(r.word())
+			udrOf.Type, udrOf.NextHops = plan.VirtualAppliance, nextHop(r.word())
 		}
-		t.edit("adds "+p.String(), func(routes []udr) []udr { return append(routes, udr{Route: route}) })
+		t.edit("adds "+p.String(), func(routes []udr) []udr { return append(routes, udr{Route: udrOf}) })
 	case "removes":
 		t.foreignEdit(p, 2)
 	case "sends":
@@ -440,8 +440,8 @@ func (w *World) showTable(t *table) []string {
 	var out []string
 	for _, r := range t.routes {
 		hop := string(r.Type)
-		if r.NextHop.IsValid() {
-			hop = w.via(r.NextHop)
+		if !r.NextHops.Empty() {
+			hop = w.via(r.NextHops.First())
 		}
 		owner := "theirs"
 		if r.ours {

@@ -67,7 +67,7 @@ func TestRoundTrip(t *testing.T) {
 	if after.ETag == table.ETag {
 		t.Error("the ETag has not moved")
 	}
-	if got := after.Routes[1].NextHop; got != netip.MustParseAddr("10.0.0.5") || len(after.Routes) != 4 {
+	if got := after.Routes[1].NextHops.String(); got != "10.0.0.5" || len(after.Routes) != 4 {
 		t.Errorf("%+v", after.Routes)
 	}
 	// Back again: the table is what it was, but for the ETag.
@@ -110,6 +110,7 @@ func TestFaultsOfARM(t *testing.T) {
 		{"lock", func(f *arm.Faults) { f.Lock(tableID) }, fault.Denied, "ScopeLocked", false},
 		{"policy", func(f *arm.Faults) { f.DenyPolicy(tableID) }, fault.Denied, "RequestDisallowedByPolicy", false},
 		{"no right", func(f *arm.Faults) { f.Forbid("", tableID, "PUT") }, fault.Denied, "AuthorizationFailed", false},
+		{"no ECMP in this region, and none in the write", func(f *arm.Faults) { f.Script(arm.Fault{Method: "PUT", Status: 400, Code: "NextHopTypeNotSupported"}) }, fault.Refused, "NextHopTypeNotSupported", false},
 		{"lost request", func(f *arm.Faults) { f.Script(arm.Fault{Method: "PUT", DropConnection: true}) }, fault.Transient, "", false},
 		{"lost answer", func(f *arm.Faults) { f.Script(arm.Fault{Method: "PUT", DropConnection: true, Applied: true}) }, fault.Transient, "", true},
 		{"gateway, applied", func(f *arm.Faults) {
@@ -202,6 +203,79 @@ func TestLimits(t *testing.T) {
 	}
 	if _, err := c.Get(t.Context(), strings.Replace(tableID, "spoke", "gone", 1)); !fault.Is(err, fault.NotFound) {
 		t.Errorf("no table: %v", err)
+	}
+}
+
+// TestECMPRoundTrip: a managed route gets a second next hop, which changes its type, and loses it again: the table is then what it was.
+func TestECMPRoundTrip(t *testing.T) {
+	server, c := newARM(t, arm.Config{})
+	before := tableJSON(t, server)
+	table := read(t, c)
+	both := []netip.Addr{netip.MustParseAddr("10.0.0.12"), netip.MustParseAddr("10.0.0.4")}
+	wanted := plan.NewRoute("pm-10.1.0.0-16", "10.1.0.0/16", plan.VirtualApplianceECMP, both...)
+	if err := c.Put(t.Context(), table, plan.Edit{Put: []plan.Route{wanted}}); err != nil {
+		t.Fatal(err)
+	}
+	after := read(t, c)
+	if diff := cmp.Diff(wanted, after.Routes[1], routeValues()); diff != "" {
+		t.Errorf("-written +read:\n%s", diff)
+	}
+	body, _, _ := server.Table(tableID)
+	var raw struct {
+		Properties struct {
+			Routes []struct{ Properties map[string]json.RawMessage }
+		}
+	}
+	if err := json.Unmarshal(body, &raw); err != nil {
+		t.Fatal(err)
+	}
+	props := raw.Properties.Routes[1].Properties
+	if _, single := props["nextHopIpAddress"]; single || string(props["nextHopType"]) != `"VirtualApplianceEcmp"` || string(props["nextHop"]) != `{"nextHopIpAddresses":["10.0.0.4","10.0.0.12"]}` {
+		t.Errorf("on the wire: %s", props)
+	}
+	if err := c.Put(t.Context(), after, plan.Edit{Put: []plan.Route{table.Routes[1]}}); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(before, tableJSON(t, server)); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// TestRegionWithoutECMP: the refusal has a code of its own, whatever Azure calls it, and a write without such routes goes through.
+func TestRegionWithoutECMP(t *testing.T) {
+	both := []netip.Addr{netip.MustParseAddr("10.0.0.4"), netip.MustParseAddr("10.0.0.5")}
+	ecmp := plan.Edit{Put: []plan.Route{plan.NewRoute("pm-10.1.0.0-16", "10.1.0.0/16", plan.VirtualApplianceECMP, both...)}}
+	for name, set := range map[string]func(*arm.Faults){
+		"region":              func(f *arm.Faults) { f.RefuseECMP(tableID) },
+		"another code":        func(f *arm.Faults) { f.Script(arm.Fault{Method: "PUT", Status: 400, Code: "FeatureNotEnabled"}) },
+		"the operation fails": func(f *arm.Faults) { f.Script(arm.Fault{Method: "PUT", FailOperation: true}) },
+		"the table is too small": func(f *arm.Faults) {
+			f.Script(arm.Fault{Method: "PUT", Status: 400, Code: "RoutesPerRouteTableLimitReached"})
+		},
+	} {
+		server, c := newARM(t, arm.Config{})
+		if err := server.PutTable(tableID, json.RawMessage(`{"location":"westeurope"}`)); err != nil {
+			t.Fatal(err)
+		}
+		set(server.Faults())
+		err := c.Put(t.Context(), read(t, c), ecmp)
+		want := map[string]string{"region": fault.CodeNoECMP, "another code": fault.CodeNoECMP, "the table is too small": "RoutesPerRouteTableLimitReached"}[name]
+		if want == "" {
+			if !fault.Is(err, fault.Transient) {
+				t.Errorf("%s: %v", name, err)
+			}
+			continue
+		}
+		if !fault.Is(err, fault.Refused) || fault.Code(err) != want {
+			t.Errorf("%s: %v (%s)", name, err, fault.Code(err))
+		}
+		if err = c.Put(t.Context(), read(t, c), edit()); err != nil {
+			t.Errorf("%s: without such routes: %v", name, err)
+		}
+		server.Faults().AcceptECMP(tableID)
+		if err = c.Put(t.Context(), read(t, c), ecmp); err != nil {
+			t.Errorf("%s: when the region has it: %v", name, err)
+		}
 	}
 }
 

@@ -52,11 +52,23 @@ func decodeRoute(r *armnetwork.Route) plan.Route {
 	if p == nil {
 		p = &armnetwork.RoutePropertiesFormat{}
 	}
-	hop, err := netip.ParseAddr(value(p.NextHopIPAddress))
-	if err != nil {
-		hop = netip.Addr{} // none, or none that we could have written
+	return plan.NewRoute(value(r.Name), value(p.AddressPrefix), plan.NextHopType(value(p.NextHopType)), decodeHops(p)...)
+}
+
+// decodeHops returns the route's next hops: none where it has none, or one that we could not have written.
+func decodeHops(p *armnetwork.RoutePropertiesFormat) []netip.Addr {
+	texts := []*string{p.NextHopIPAddress}
+	if p.NextHop != nil {
+		texts = p.NextHop.NextHopIPAddresses
 	}
-	return plan.NewRoute(value(r.Name), value(p.AddressPrefix), plan.NextHopType(value(p.NextHopType)), hop)
+	hops := make([]netip.Addr, len(texts))
+	for i, text := range texts {
+		var err error
+		if hops[i], err = netip.ParseAddr(value(text)); err != nil {
+			return nil
+		}
+	}
+	return hops
 }
 
 // encode makes the body of the PUT. The table's Origin is read and never changed: a table may be written twice.
@@ -161,15 +173,21 @@ func encodeRoute(r plan.Route) (*armnetwork.Route, error) {
 		Name:       &r.Name,
 		Properties: &armnetwork.RoutePropertiesFormat{AddressPrefix: &address, NextHopType: &typ},
 	}
-	if r.Type != plan.VirtualAppliance {
-		return out, nil // Azure refuses an address with any other type
+	hops := r.NextHops.Addrs()
+	texts := make([]*string, len(hops))
+	for i, hop := range hops {
+		text := hop.String()
+		texts[i] = &text
 	}
-	if !r.NextHop.IsValid() {
-		return nil, fault.New(fault.Bug, "route %s to %s: no next hop", r.Name, address)
+	switch {
+	case r.Type == plan.VirtualAppliance && len(hops) == 1:
+		out.Properties.NextHopIPAddress = texts[0]
+	case r.Type == plan.VirtualApplianceECMP && len(hops) >= 2 && len(hops) <= plan.MaxECMP:
+		out.Properties.NextHop = &armnetwork.RouteNextHopEcmp{NextHopIPAddresses: texts}
+	case r.Type == plan.VirtualAppliance || r.Type == plan.VirtualApplianceECMP:
+		return nil, fault.New(fault.Bug, "route %s to %s: %d next hops do not go with type %s", r.Name, address, len(hops), r.Type)
 	}
-	hop := r.NextHop.String()
-	out.Properties.NextHopIPAddress = &hop
-	return out, nil
+	return out, nil // Azure refuses an address with any other type
 }
 
 // firstLoss returns the path of the first thing in raw that the model does not hold, or "". What the service owns is left out of a

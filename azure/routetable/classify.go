@@ -11,6 +11,7 @@ import (
 
 	"github.com/pointsman/pointsman/azure/internal/httperror"
 	"github.com/pointsman/pointsman/shared/fault"
+	"github.com/pointsman/pointsman/shared/plan"
 )
 
 // Codes that callers tell apart with fault.Code; all others are Azure's own.
@@ -18,6 +19,8 @@ const (
 	// CodeBusy is Throttled because another operation holds this table: wait for it, for this table only. Every other Throttled
 	// is a quota of the subscription or of the principal. It is Azure's own code for the most frequent case.
 	CodeBusy = fault.CodeBusy
+	// CodeNoECMP is Refused because of the routes with several next hops in the write; Azure's own code stands in the text.
+	CodeNoECMP = fault.CodeNoECMP
 	// CodeUnknownField is Refused because a write would lose what a newer API put into the table.
 	CodeUnknownField = "UnknownField"
 )
@@ -35,6 +38,22 @@ func classify(verb, id string, err error) error {
 	}
 	f.Err = fmt.Errorf("route table %s: %s: %w", id, verb, e)
 	return f
+}
+
+// classifyWrite is classify for a PUT with the edit in it. How Azure refuses routes with several next hops, where its region or API version
+// has none, is not documented. So it counts as that if the edit has such routes and the answer either names them, or is a refusal that says
+// nothing else: the writer will try with one next hop each, and will learn whether it was that.
+func classifyWrite(id string, edit plan.Edit, err error) error {
+	e, ok := httperror.From(err)
+	if !ok || !edit.ECMP() || decideByCode(e) != nil {
+		return classify("write", id, err)
+	}
+	named := e.Mentions(string(plan.VirtualApplianceECMP))
+	if kind := decide(e).Kind; kind != fault.Refused && (!named || kind != fault.Transient) { // an operation that failed is Transient
+		return classify("write", id, err)
+	}
+	return (&fault.Error{Kind: fault.Refused, Code: CodeNoECMP, Err: fmt.Errorf("route table %s: write: %w", id, e)}).
+		WithAdvice("Azure takes no route with several next hops in this table, so each gets one; it is tried again once a day and when the domain file changes")
 }
 
 // classifyPoll is classify for a failed poll: the write was accepted, and whatever the status is, it says nothing about the table.

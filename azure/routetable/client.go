@@ -129,9 +129,9 @@ func (c *Client) Put(ctx context.Context, table plan.Table, edit plan.Edit) erro
 	var first *http.Response
 	poller, err := tables.BeginCreateOrUpdate(onceIfMatch(ctx, table.ETag, &first), resource.ResourceGroupName, resource.Name, body, nil)
 	if err != nil {
-		return classify("write", table.ID, err)
+		return classifyWrite(table.ID, edit, err)
 	}
-	return c.wait(ctx, table.ID, poller, first)
+	return c.wait(ctx, table.ID, edit, poller, first)
 }
 
 // onceIfMatch is for the PUT alone, not for the polls: the condition, and a single try.
@@ -150,7 +150,7 @@ type poller interface {
 
 // wait polls until the operation has ended. It does not make the SDK's final GET of the table where the last answer says Succeeded:
 // nobody needs it here, and it counts against the read limit.
-func (c *Client) wait(ctx context.Context, id string, p poller, last *http.Response) error {
+func (c *Client) wait(ctx context.Context, id string, edit plan.Edit, p poller, last *http.Response) error {
 	bounded, cancel := context.WithTimeout(ctx, c.cfg.OperationTimeout)
 	defer cancel()
 	for pause := c.cfg.PollFloor; !p.Done(); pause = min(2*pause, c.cfg.PollCeiling) {
@@ -173,7 +173,7 @@ func (c *Client) wait(ctx context.Context, id string, p poller, last *http.Respo
 		return nil
 	}
 	if _, err := p.Result(bounded); err != nil {
-		return classify("write", id, err)
+		return classifyWrite(id, edit, err)
 	}
 	return nil
 }

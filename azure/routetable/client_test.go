@@ -20,6 +20,7 @@ import (
 	"github.com/pointsman/pointsman/azure/routetable"
 	"github.com/pointsman/pointsman/shared/fault"
 	"github.com/pointsman/pointsman/shared/plan"
+	"github.com/pointsman/pointsman/shared/route"
 )
 
 const tableID = "/subscriptions/11111111-1111-1111-1111-111111111111/resourceGroups/net/providers/Microsoft.Network/routeTables/spoke"
@@ -169,15 +170,22 @@ func edit() plan.Edit {
 	}}
 }
 
+// routeValues compares prefixes and next hops as values.
+func routeValues() cmp.Options {
+	return cmp.Options{
+		cmp.Comparer(func(a, b netip.Prefix) bool { return a == b }), cmp.Comparer(func(a, b route.NextHops) bool { return a == b }),
+	}
+}
+
 func TestGet(t *testing.T) {
 	s := newServer(t, answer{status: 200, body: full})
 	table := read(t, s.client(t, nil))
 	want := []plan.Route{
 		plan.NewRoute("by-hand", "Storage.WestEurope", "Internet", netip.Addr{}),
 		plan.NewRoute("pm-10.1.0.0-16", "10.1.0.0/16", plan.VirtualAppliance, netip.MustParseAddr("10.0.0.4")),
-		plan.NewRoute("ecmp", "10.9.0.0/16", "VirtualApplianceEcmp", netip.Addr{}),
+		plan.NewRoute("ecmp", "10.9.0.0/16", "VirtualApplianceEcmp", netip.MustParseAddr("10.0.0.4"), netip.MustParseAddr("10.0.0.5")),
 	}
-	if diff := cmp.Diff(want, table.Routes, cmp.Comparer(func(a, b netip.Addr) bool { return a == b }), cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })); diff != "" {
+	if diff := cmp.Diff(want, table.Routes, routeValues()); diff != "" {
 		t.Error(diff)
 	}
 	if table.ID != tableID || table.ETag != `W/"e1"` {

@@ -16,6 +16,7 @@ import (
 	"github.com/pointsman/pointsman/shared/liveness"
 	"github.com/pointsman/pointsman/shared/plan"
 	"github.com/pointsman/pointsman/shared/route"
+	"github.com/pointsman/pointsman/shared/selection"
 )
 
 func explainCommand() *cobra.Command {
@@ -57,7 +58,9 @@ type explanation struct {
 	Target     string     `json:"target"`
 	Wanted     bool       `json:"wanted"` // the domain file lets the prefix into the target
 	Candidates []suitor   `json:"candidates"`
-	Chosen     string     `json:"chosen,omitempty"`
+	Mode       string     `json:"mode"` // how the domain file has next hops chosen
+	Chosen     []string   `json:"chosen,omitempty"`
+	NextHops   string     `json:"nextHops,omitempty"` // of the chosen ones; several with commas between them
 	Rule       string     `json:"rule,omitempty"`
 	Because    string     `json:"because,omitempty"` // what keeps those from it that are preferred
 	Installed  *installed `json:"installed,omitempty"`
@@ -114,11 +117,16 @@ func (v view) explain(p netip.Prefix) explanation {
 	if !v.doc.Result.At.IsZero() {
 		e.Outcome = v.doc.Result.Outcome.String()
 	}
+	how := v.in.SelectionFor(p)
+	e.Mode = how.Mode.String()
 	if c, ok := v.choice(p); ok {
-		e.Chosen, e.Rule = c.NVA, because(c.Reason)
-		if len(c.Passed) > 0 || v.selected.Live.Of[c.NVA].State != liveness.Up {
+		e.Chosen, e.NextHops, e.Rule = c.NVAs, c.NextHops.String(), rule(how, c)
+		if len(c.Passed) > 0 || slices.ContainsFunc(c.NVAs, func(name string) bool { return v.selected.Live.Of[name].State != liveness.Up }) {
 			e.Because = v.selected.Because(c)
 		}
+	}
+	if how.Mode == config.ModeECMP && v.in.NoECMP {
+		e.Refused = append(e.Refused, "several next hops: "+v.doc.NoECMP.Message)
 	}
 	for _, b := range v.plan.Blocked {
 		if b.Prefix == p {
@@ -172,7 +180,7 @@ func (v view) refusal(n config.NVA, p netip.Prefix, announces bool) string {
 		return "it is not one of the target's NVAs"
 	}
 	for _, r := range v.selected.Refused {
-		if r.NVA == n.Name && (r.Prefix == p || !r.Prefix.IsValid() && v.in.Installed[p] != n.NextHop(p)) {
+		if r.NVA == n.Name && (r.Prefix == p || !r.Prefix.IsValid() && !selection.Carries(v.in.SelectionFor(p), n, p, v.in.Installed[p])) {
 			return r.Why
 		}
 	}
@@ -183,11 +191,7 @@ func (v view) refusal(n config.NVA, p netip.Prefix, announces bool) string {
 func (v view) installed(p netip.Prefix) *installed {
 	for _, r := range v.table.Routes {
 		if r.Prefix == p {
-			x := &installed{Name: r.Name, Type: string(r.Type), Managed: v.rules.Managed(r)}
-			if r.NextHop.IsValid() {
-				x.NextHop = r.NextHop.String()
-			}
-			return x
+			return &installed{Name: r.Name, NextHop: r.NextHops.String(), Type: string(r.Type), Managed: v.rules.Managed(r)}
 		}
 	}
 	return nil
@@ -200,7 +204,7 @@ func (v view) planFor(p netip.Prefix) string {
 			if c.Prefix != p {
 				continue
 			}
-			if c.To.IsValid() {
+			if !c.To.Empty() {
 				return "the next write gives it " + c.To.String()
 			}
 			return "the next write removes it"
@@ -219,8 +223,8 @@ func (e explanation) text(w io.Writer) error {
 	for _, s := range e.Candidates {
 		line("  %s\tpreference %d\t%s\t%s\t%s", s.NVA, s.Preference, s.word(), s.life(), s.NextHop)
 	}
-	if e.Chosen != "" {
-		line("  chosen: %s %s", e.Chosen, e.Rule)
+	if len(e.Chosen) > 0 {
+		line("  chosen: %s %s (%s)", strings.Join(e.Chosen, ", "), e.Rule, e.Mode)
 		if e.Because != "" {
 			line("  because: %s", e.Because)
 		}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/pointsman/pointsman/shared/config"
 	"github.com/pointsman/pointsman/shared/liveness"
 	"github.com/pointsman/pointsman/shared/plan"
 	"github.com/pointsman/pointsman/shared/selection"
@@ -111,6 +112,9 @@ func (v view) planned() targetPlan {
 	for _, r := range v.selected.Refused {
 		out.Refused = append(out.Refused, r.String())
 	}
+	if v.in.NoECMP {
+		out.Warnings = append(out.Warnings, "prefixes of mode ecmp get one next hop each: "+v.doc.NoECMP.Message)
+	}
 	if v.selected.Live.Frozen {
 		out.Warnings = append(out.Warnings, "more than half of the NVAs were lost at once, they keep what they carry: "+strings.Join(v.selected.Live.Lost, ", "))
 	}
@@ -123,13 +127,7 @@ func (v view) planned() targetPlan {
 func (v view) changes(list []plan.Change) []plannedChange {
 	out := make([]plannedChange, len(list))
 	for i, c := range list {
-		out[i] = plannedChange{Prefix: c.Prefix.String(), Name: c.Name, Reason: v.reason(c)}
-		if c.From.IsValid() {
-			out[i].From = c.From.String()
-		}
-		if c.To.IsValid() {
-			out[i].To = c.To.String()
-		}
+		out[i] = plannedChange{Prefix: c.Prefix.String(), Name: c.Name, From: c.From.String(), To: c.To.String(), Reason: v.reason(c)}
 	}
 	return out
 }
@@ -138,36 +136,66 @@ func (v view) changes(list []plan.Change) []plannedChange {
 func (v view) reason(c plan.Change) string {
 	var parts []string
 	if chosen, ok := v.choice(c.Prefix); ok {
-		parts = append(parts, fmt.Sprintf("%s %s", chosen.NVA, because(chosen.Reason)))
+		parts = append(parts, because(v.in.SelectionFor(c.Prefix), chosen))
 	} else {
 		parts = append(parts, "no NVA that may announce it does")
 	}
-	if c.From.IsValid() {
-		if past := v.past(c.Prefix, c.From); past != "" {
+	for _, hop := range c.From.Without(c.To).Addrs() {
+		if past := v.past(c.Prefix, hop); past != "" {
 			parts = append(parts, past)
 		}
 	}
 	return strings.Join(parts, "; ")
 }
 
-// because puts a reason into words.
-func because(r selection.Reason) string {
-	switch r {
+// because says who was chosen, and by which rule.
+func because(how config.Selection, c selection.Choice) string {
+	names := strings.Join(c.NVAs, ", ")
+	if how.Mode == config.ModeNextHopIP {
+		return fmt.Sprintf("%s stands for %s, which %s", c.NextHops, names, rule(how, c))
+	}
+	return names + " " + rule(how, c)
+}
+
+// rule puts the rule that chose into words.
+func rule(how config.Selection, c selection.Choice) string {
+	several := len(c.NVAs) > 1
+	switch c.Reason {
 	case selection.Best:
+		switch {
+		case how.Mode == config.ModeSpread:
+			return "is the one that this site's traffic is dealt to"
+		case how.Mode == config.ModeNextHopIP && several:
+			return "are up"
+		case how.Mode == config.ModeNextHopIP:
+			return "is up"
+		case several:
+			return "are the best that are up, and share it"
+		}
 		return "is the best that is up"
 	case selection.Kept:
-		return "has it, and no better one is to be trusted yet"
+		return number(several, "has it, and no better one is to be trusted yet", "have it, and no better ones are to be trusted yet")
 	case selection.Returning:
-		return "is in its hold-down, but no other is up"
+		return number(several, "is in its hold-down, but no other is up", "are in their hold-down, but no others are up")
 	case selection.LastHolder:
-		return "is doubtful, but no other is up"
+		return number(several, "is doubtful, but no other is up", "are doubtful, but no others are up")
 	}
-	return r.String()
+	return c.Reason.String()
+}
+
+func number(several bool, one, many string) string {
+	if several {
+		return many
+	}
+	return one
 }
 
 // past says what is wrong with the NVA behind a next hop, "" if nothing is.
 func (v view) past(p netip.Prefix, hop netip.Addr) string {
 	nva, known := v.owner(hop)
+	if v.target.SelectionFor(p).NextHop(p) == hop {
+		return ""
+	}
 	if !known {
 		return fmt.Sprintf("%s is no next hop of the domain file", hop)
 	}

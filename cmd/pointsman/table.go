@@ -28,6 +28,25 @@ type hopJSON struct {
 	AddressPrefix    string `json:"addressPrefix"`
 	NextHopType      string `json:"nextHopType"`
 	NextHopIPAddress string `json:"nextHopIpAddress"`
+	NextHop          struct {
+		Addresses []string `json:"nextHopIpAddresses"`
+	} `json:"nextHop"`
+}
+
+// addresses returns the next hops; none where the route's type has none.
+func (h hopJSON) addresses() ([]netip.Addr, error) {
+	texts := h.NextHop.Addresses
+	if h.NextHopIPAddress != "" {
+		texts = append(texts, h.NextHopIPAddress)
+	}
+	out := make([]netip.Addr, len(texts))
+	for i, text := range texts {
+		var err error
+		if out[i], err = netip.ParseAddr(text); err != nil {
+			return nil, fmt.Errorf("%q is no address", text)
+		}
+	}
+	return out, nil
 }
 
 // parseTable reads a saved route table.
@@ -52,11 +71,11 @@ func parseTable(id string, body []byte) (plan.Table, error) {
 		if r.Name == "" || hop.AddressPrefix == "" {
 			return plan.Table{}, fmt.Errorf("route %d has no name or no addressPrefix", n+1)
 		}
-		address, err := netip.ParseAddr(hop.NextHopIPAddress)
+		hops, err := hop.addresses()
 		if err != nil {
-			address = netip.Addr{} // a route of another type has none
+			return plan.Table{}, fmt.Errorf("route %s: %w", r.Name, err)
 		}
-		table.Routes = append(table.Routes, plan.NewRoute(r.Name, hop.AddressPrefix, plan.NextHopType(hop.NextHopType), address))
+		table.Routes = append(table.Routes, plan.NewRoute(r.Name, hop.AddressPrefix, plan.NextHopType(hop.NextHopType), hops...))
 	}
 	return table, nil
 }

@@ -127,8 +127,9 @@ func (r *reader) view(ctx context.Context, d documents.Domain, t config.Target) 
 	if err != nil {
 		return v, stateTrouble(ctx, err)
 	}
+	now := time.Now()
 	v.rules = answer.Rules(d.Config, t, v.doc.Owns)
-	v.in = selection.Input{Domain: d.Config, Target: t, NVAs: docs, Installed: v.rules.Installed(v.table), Now: time.Now()}
+	v.in = selection.Input{Domain: d.Config, Target: t, NVAs: docs, Installed: v.rules.Installed(v.table), Now: now, NoECMP: v.doc.NoECMP.Holds(d.ETag, now)}
 	v.selected = selection.Select(v.in)
 	v.plan = plan.Diff(v.table, answer.Wants(v.selected.Choices), v.rules)
 	return v, nil

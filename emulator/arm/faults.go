@@ -47,6 +47,7 @@ type Faults struct {
 	script    []Fault
 	locks     []string
 	denied    []string
+	noECMP    []string
 	forbidden []rule
 }
 
@@ -91,6 +92,39 @@ func (f *Faults) AllowPolicy(scopes ...string) {
 	f.denied = slices.DeleteFunc(f.denied, func(scope string) bool { return containsFold(scopes, scope) })
 }
 
+// RefuseECMP makes the scopes a region that has no routes with several next hops: writes with one answer 400. Some regions did so
+// after the API version that introduced them; the code is not documented.
+func (f *Faults) RefuseECMP(scopes ...string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.noECMP = append(f.noECMP, scopes...)
+}
+
+// AcceptECMP takes back what RefuseECMP did to the scopes.
+func (f *Faults) AcceptECMP(scopes ...string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.noECMP = slices.DeleteFunc(f.noECMP, func(scope string) bool { return containsFold(scopes, scope) })
+}
+
+// refuseECMP returns the answer to a write of the table where its region or the request's API version has no routes with several next hops.
+func (f *Faults) refuseECMP(version string, t *table) *failure {
+	i := slices.IndexFunc(t.routes, func(r route) bool { return r.props.text("nextHopType") == ecmpType })
+	if i < 0 {
+		return nil
+	}
+	id := t.id.route(t.routes[i].name)
+	if version < ecmpVersion {
+		return unknownType(id, ecmpType)
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !slices.ContainsFunc(f.noECMP, t.id.within) {
+		return nil
+	}
+	return provider(http.StatusBadRequest, "NextHopTypeNotSupported", "%s as NextHopType is currently not supported on a Route (%s).", ecmpType, id)
+}
+
 // Forbid takes a right away: requests of principal with method in scope answer 403 AuthorizationFailed. An empty principal or method
 // means any.
 func (f *Faults) Forbid(principal, scope, method string) {
@@ -110,7 +144,7 @@ func (f *Faults) Permit(principal, scope, method string) {
 func (f *Faults) Clear() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.script, f.locks, f.denied, f.forbidden = nil, nil, nil, nil
+	f.script, f.locks, f.denied, f.noECMP, f.forbidden = nil, nil, nil, nil, nil
 }
 
 // take returns the fault that hits a request.

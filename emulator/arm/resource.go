@@ -37,9 +37,9 @@ func (id resourceID) name() string { return id[len(id)-1] }
 // parent drops the last type and name.
 func (id resourceID) parent() resourceID { return id[:len(id)-2] }
 
-// child appends a type and a name.
-func (id resourceID) child(kind, name string) resourceID {
-	return append(slices.Clone(id), kind, name)
+// route returns the id of the table's route of that name.
+func (id resourceID) route(name string) resourceID {
+	return append(slices.Clone(id), "routes", name)
 }
 
 // after returns the part that follows label, "" if there is none.

@@ -1,6 +1,7 @@
 package arm
 
 import (
+	"cmp"
 	"encoding/json"
 	"net/http"
 	"slices"
@@ -30,7 +31,7 @@ func (s *Server) putRoute(r request) response {
 	}
 	changed.name = r.id.name()
 	next := current.with(changed)
-	if f = next.validate(s.cfg.RoutesPerTable); f == nil {
+	if f = cmp.Or(next.validate(s.cfg.RoutesPerTable), s.faults.refuseECMP(r.version, next)); f == nil {
 		f = s.checkWrite(r, current.id, current)
 	}
 	if f != nil {
@@ -73,7 +74,7 @@ func (s *Server) listRoutes(r request) response {
 	}
 	items := map[string]json.RawMessage{}
 	for _, one := range t.routes {
-		items[t.id.child("routes", one.name).key()] = t.rawRoute(one)
+		items[t.id.route(one.name).key()] = t.rawRoute(one)
 	}
 	return s.page(r, items)
 }

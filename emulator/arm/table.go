@@ -13,6 +13,9 @@ const (
 	latestVersion = "2025-09-01"
 	// peeringVersion is the first api-version that knows disablePeeringRoute.
 	peeringVersion = "2025-07-01"
+	// ecmpVersion is the first api-version that knows the next hop type ecmpType.
+	ecmpVersion = "2025-07-01"
+	ecmpType    = "VirtualApplianceEcmp"
 	// maxTagRoutes is how many routes of one table may name a service tag.
 	maxTagRoutes = 25
 )
@@ -187,7 +190,7 @@ func (t *table) rawRoute(r route) json.RawMessage {
 
 	o := object{}
 	o.setText("name", r.name)
-	o.setText("id", t.id.child("routes", r.name).String())
+	o.setText("id", t.id.route(r.name).String())
 	o.setText("etag", t.etag)
 	o = append(o, r.extra...)
 	o.set("properties", props.raw())
@@ -266,7 +269,7 @@ func (r route) validate(tableID resourceID) *failure {
 	if f := validName(r.name); f != nil {
 		return f
 	}
-	id := tableID.child("routes", r.name)
+	id := tableID.route(r.name)
 	if f := validPrefix(id, r.props.text("addressPrefix")); f != nil {
 		return f
 	}
@@ -282,7 +285,7 @@ func (r route) validate(tableID resourceID) *failure {
 		if _, err := netip.ParseAddr(address); err != nil || hasHop {
 			return provider(http.StatusBadRequest, "InvalidNextHopIpAddress", "NextHopIpAddress %q of route %s is invalid.", address, id)
 		}
-	case "VirtualApplianceEcmp":
+	case ecmpType:
 		if hasAddress {
 			return nextHopNotAllowed(id, kind)
 		}
@@ -292,9 +295,13 @@ func (r route) validate(tableID resourceID) *failure {
 			return nextHopNotAllowed(id, kind)
 		}
 	default:
-		return provider(http.StatusBadRequest, "InvalidRequestFormat", "Cannot parse the request: nextHopType %q of route %s.", kind, id)
+		return unknownType(id, kind)
 	}
 	return nil
+}
+
+func unknownType(id resourceID, kind string) *failure {
+	return provider(http.StatusBadRequest, "InvalidRequestFormat", "Cannot parse the request: nextHopType %q of route %s.", kind, id)
 }
 
 func nextHopNotAllowed(id resourceID, kind string) *failure {

@@ -90,7 +90,7 @@ func (s *Server) putTable(r request) response {
 
 // checkPut decides whether next may replace current (nil: none).
 func (s *Server) checkPut(r request, current, next *table) *failure {
-	if f := cmp.Or(validName(next.id.name()), next.validate(s.cfg.RoutesPerTable)); f != nil {
+	if f := cmp.Or(validName(next.id.name()), next.validate(s.cfg.RoutesPerTable), s.faults.refuseECMP(r.version, next)); f != nil {
 		return f
 	}
 	if f := s.checkWrite(r, r.id, current); f != nil {

@@ -416,6 +416,36 @@ func TestValidation(t *testing.T) {
 	}
 }
 
+// TestRegionWithoutECMP: a scope and an API version that have no routes with several next hops, for tables and for single routes.
+func TestRegionWithoutECMP(t *testing.T) {
+	k := start(t, emulator.Config{})
+	const hops = `"nextHopType":"VirtualApplianceEcmp","nextHop":{"nextHopIpAddresses":["10.0.0.4","10.0.0.5"]}`
+	several := withRoutes(`{"name":"a","properties":{"addressPrefix":"10.0.0.0/8",` + hops + `}}`)
+	one := withRoutes(`{"name":"a","properties":{"addressPrefix":"10.0.0.0/8","nextHopType":"VirtualAppliance","nextHopIpAddress":"10.0.0.4"}}`)
+	answers := func(url, body, want string) {
+		t.Helper()
+		got := k.do(t, http.MethodPut, url, body)
+		if want == "" {
+			if got.status >= http.StatusBadRequest {
+				t.Errorf("%d %s", got.status, got.body)
+			}
+			return
+		}
+		if code, _ := got.code(t); got.status != http.StatusBadRequest || code != want {
+			t.Errorf("%d %s, want %s", got.status, got.body, want)
+		}
+	}
+	answers(tableID+"?api-version=2025-05-01", several, "InvalidRequestFormat")
+	answers(tableID+"?api-version=2025-05-01", one, "")
+	k.Faults().RefuseECMP(tableID)
+	answers(tableID+version, several, "NextHopTypeNotSupported")
+	answers(tableID+"/routes/b"+version, `{"properties":{"addressPrefix":"11.0.0.0/8",`+hops+`}}`, "NextHopTypeNotSupported")
+	answers(tableID+version, one, "")
+	answers(strings.Replace(tableID, "hub", "other", 1)+version, several, "")
+	k.Faults().AcceptECMP(tableID)
+	answers(tableID+version, several, "")
+}
+
 // addresses returns n JSON strings.
 func addresses(n int) string {
 	list := make([]string, 0, n)

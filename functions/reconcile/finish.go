@@ -77,6 +77,9 @@ func (x *run) record(doc *state.Target, e ended) {
 	if e.view == nil {
 		return
 	}
+	if x.full == nil { // else it may have been the additions that were refused
+		doc.NoECMP = e.view.noECMP
+	}
 	if e.Outcome == state.Waiting {
 		a := e.view.account
 		doc.Pending, doc.FireAt = &state.Pending{Since: a.Since, At: a.At, Accrued: a.Accrued, Weight: a.Weight}, e.view.fireAt
@@ -90,18 +93,18 @@ func (x *run) record(doc *state.Target, e ended) {
 	}
 }
 
-// carried says who carries what, and why: one entry for each next hop and reason, in the order of their first prefix.
+// carried says who carries what, and why: one entry for each set of next hops and reason, in the order of their first prefix.
 func (v view) carried() []state.Carried {
 	var out []state.Carried
-	at := map[[2]string]int{}
+	at := map[[3]string]int{}
 	for _, c := range v.selected.Choices {
 		why := v.selected.Because(c)
-		key := [2]string{c.NextHop.String(), why}
+		key := [3]string{c.NextHops.String(), strings.Join(c.NVAs, ","), why}
 		i, known := at[key]
 		if !known {
 			i = len(out)
 			at[key] = i
-			out = append(out, state.Carried{NVA: c.NVA, NextHop: c.NextHop, Why: why})
+			out = append(out, state.Carried{NVAs: c.NVAs, NextHops: c.NextHops.Addrs(), Why: why})
 		}
 		out[i].Prefixes = append(out[i].Prefixes, c.Prefix)
 	}
@@ -177,6 +180,7 @@ type historyLine struct {
 	Removals    []historyChange `json:"removals,omitempty"`
 }
 
+// historyChange is what happened to one prefix; several next hops stand with commas between them.
 type historyChange struct {
 	Prefix string `json:"prefix"`
 	From   string `json:"from,omitempty"`
@@ -186,13 +190,7 @@ type historyChange struct {
 func changes(list []plan.Change) []historyChange {
 	out := make([]historyChange, len(list))
 	for i, c := range list {
-		out[i].Prefix = c.Prefix.String()
-		if c.From.IsValid() {
-			out[i].From = c.From.String()
-		}
-		if c.To.IsValid() {
-			out[i].To = c.To.String()
-		}
+		out[i] = historyChange{Prefix: c.Prefix.String(), From: c.From.String(), To: c.To.String()}
 	}
 	return out
 }

@@ -618,7 +618,7 @@ func TestForeignRouteOfOurNameStays(t *testing.T) {
 			t.Errorf("%s is gone", want.Name)
 		}
 	}
-	if !slices.ContainsFunc(routes, func(r plan.Route) bool { return r.Prefix == prefix(9) && r.NextHop == hopA }) {
+	if !slices.ContainsFunc(routes, func(r plan.Route) bool { return r.Prefix == prefix(9) && r.NextHops.First() == hopA }) {
 		t.Error("no route for the prefix whose name was taken")
 	}
 	if got := w.document().Result.Blocked; len(got) != 1 || !strings.Contains(got[0], "theirs") {

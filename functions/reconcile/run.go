@@ -36,6 +36,8 @@ type run struct {
 	unsure *view  // what a write wanted whose answer was lost
 	late   string // the ETag that such a write rests on, if it may still arrive
 	moved  bool   // one of them moved the table's ETag, so older writers' writes fail
+
+	noECMP *state.ECMPRefusal // what Azure said when it refused several next hops: each prefix gets one
 }
 
 // totals counts routes.
@@ -192,6 +194,11 @@ func (x *run) round(ctx context.Context) (e ended, settled bool, err error) {
 func (x *run) failed(ctx context.Context, v view, err error) (e ended, settled bool, _ error) {
 	switch fault.KindOf(err) {
 	case fault.Refused:
+		if fault.Code(err) == fault.CodeNoECMP && v.noECMP == nil {
+			x.log.WarnContext(ctx, "routes with several next hops were refused, trying with one each", slog.Any("error", err))
+			x.noECMP = &state.ECMPRefusal{At: x.Now(), Config: v.domain.ETag, Message: err.Error()}
+			return e, false, nil
+		}
 		if x.full == nil && len(v.plan.Added) > 0 {
 			// Azure's limit may be lower than the target's: a full table must not keep routes on a dead next hop.
 			x.log.WarnContext(ctx, "the write was refused, trying without its additions", slog.Any("error", err))
@@ -272,7 +279,7 @@ func done(edit plan.Edit, table plan.Table) bool {
 		have[strings.ToLower(r.Name)] = r
 	}
 	for _, want := range edit.Put {
-		if r, found := have[strings.ToLower(want.Name)]; !found || r.Prefix != want.Prefix || r.NextHop != want.NextHop {
+		if r, found := have[strings.ToLower(want.Name)]; !found || r.Prefix != want.Prefix || !r.Leads(want.NextHops) {
 			return false
 		}
 	}

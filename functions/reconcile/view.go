@@ -15,6 +15,7 @@ import (
 	"github.com/pointsman/pointsman/shared/config"
 	"github.com/pointsman/pointsman/shared/liveness"
 	"github.com/pointsman/pointsman/shared/plan"
+	"github.com/pointsman/pointsman/shared/route"
 	"github.com/pointsman/pointsman/shared/selection"
 	"github.com/pointsman/pointsman/shared/state"
 )
@@ -26,7 +27,8 @@ type view struct {
 	target    config.Target
 	docs      map[string]*state.NVA
 	revisions map[string]uint64
-	installed map[netip.Prefix]netip.Addr
+	installed map[netip.Prefix]route.NextHops
+	noECMP    *state.ECMPRefusal // nil: several next hops may be tried
 	table     plan.Table
 	doc       *state.Target // the target's document that rules go by
 	rules     plan.Rules
@@ -53,7 +55,13 @@ func (x *run) view(ctx context.Context, table plan.Table) (view, error) {
 	if x.full != nil {
 		rules.Limit = min(rules.Limit, len(table.Routes))
 	}
-	v := view{at: x.Now(), domain: d, target: x.target, docs: docs, revisions: revisions(docs), installed: rules.Installed(table), table: table, doc: x.doc, rules: rules}
+	v := view{at: x.Now(), domain: d, target: x.target, docs: docs, revisions: revisions(docs), installed: rules.Installed(table), table: table, doc: x.doc, rules: rules, noECMP: x.doc.NoECMP}
+	if x.noECMP != nil {
+		v.noECMP = x.noECMP
+	}
+	if !v.noECMP.Holds(d.ETag, v.at) {
+		v.noECMP = nil
+	}
 	v.selected = v.selectFrom(d, docs)
 	v.plan = plan.Diff(table, answer.Wants(v.selected.Choices), rules)
 	return v, nil
@@ -65,7 +73,7 @@ func (v view) selectFrom(d documents.Domain, docs map[string]*state.NVA) selecti
 }
 
 func (v view) input(d documents.Domain, docs map[string]*state.NVA) selection.Input {
-	return selection.Input{Domain: d.Config, Target: v.target, NVAs: docs, Installed: v.installed, Now: v.at}
+	return selection.Input{Domain: d.Config, Target: v.target, NVAs: docs, Installed: v.installed, NoECMP: v.noECMP.Holds(d.ETag, v.at), Now: v.at}
 }
 
 // stands reports whether newer documents lead to the same answer.
@@ -136,6 +144,9 @@ func (v view) warnings() []string {
 	if last > 0 {
 		out = append(out, fmt.Sprintf("%d prefixes have no NVA that is up: they keep their next hop", last))
 	}
+	if n := v.single(); n > 0 {
+		out = append(out, fmt.Sprintf("%d prefixes of mode ecmp have one next hop each, until %s or until the domain file changes: %s", n, v.noECMP.At.Add(state.ECMPRetry).UTC().Format(time.RFC3339), v.noECMP.Message))
+	}
 	if v.plan.Routes*10 > v.rules.Limit*9 {
 		out = append(out, fmt.Sprintf("the table is nearly full: %d of %d routes", v.plan.Routes, v.rules.Limit))
 	}
@@ -149,6 +160,22 @@ func (v view) warnings() []string {
 func frozen(live liveness.View) string {
 	return fmt.Sprintf("more than half of the NVAs were lost at once (%s): it is rather the way to them that is broken, so they keep what they carry; drain those that are dead (is the bus, or the agents' way to it, down?)",
 		strings.Join(live.Lost, ", "))
+}
+
+// single counts the prefixes that would have several next hops if Azure took them.
+func (v view) single() int {
+	if v.noECMP == nil {
+		return 0
+	}
+	in := v.input(v.domain, v.docs)
+	in.NoECMP = false
+	n := 0
+	for _, c := range selection.Select(in).Choices {
+		if c.NextHops.Several() {
+			n++
+		}
+	}
+	return n
 }
 
 func shorten(list []string) []string {

@@ -87,6 +87,8 @@ type world struct {
 	meddle   func(op string)
 	fate     func(op string) fate
 	sameMove bool // writing the same content moves the ETag
+	noECMP   bool // the region takes no routes with several next hops
+	refused  int  // writes that it has refused for that
 }
 
 type value struct {
@@ -243,6 +245,10 @@ func (a *actor) Put(_ context.Context, read plan.Table, edit plan.Edit) error {
 		a.t.Fatal("a write without a condition")
 	}
 	return a.call("put", func() error {
+		if a.noECMP && edit.ECMP() {
+			a.refused++
+			return &fault.Error{Kind: fault.Refused, Code: fault.CodeNoECMP, Err: errors.New("no route of several next hops here")}
+		}
 		t := a.tables[read.ID]
 		if fmt.Sprint(t.etag) != read.ETag {
 			return fault.New(fault.Conflict, "the ETag of the table does not match")
@@ -532,8 +538,8 @@ func (w *world) wrong() string {
 			delete(want, r.Prefix) // an unmanaged route holds the prefix
 			continue
 		}
-		if !slices.Contains(want[r.Prefix], r.NextHop) {
-			wrong = append(wrong, fmt.Sprintf("%s via %s, want %v", r.Prefix, r.NextHop, want[r.Prefix]))
+		if !slices.Contains(want[r.Prefix], r.NextHops.First()) {
+			wrong = append(wrong, fmt.Sprintf("%s via %s, want %v", r.Prefix, r.NextHops, want[r.Prefix]))
 		}
 		delete(want, r.Prefix)
 	}

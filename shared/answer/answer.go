@@ -4,11 +4,13 @@ package answer
 
 import (
 	"net/netip"
+	"slices"
 
 	"github.com/pointsman/pointsman/shared/coalesce"
 	"github.com/pointsman/pointsman/shared/config"
 	"github.com/pointsman/pointsman/shared/liveness"
 	"github.com/pointsman/pointsman/shared/plan"
+	"github.com/pointsman/pointsman/shared/route"
 	"github.com/pointsman/pointsman/shared/selection"
 )
 
@@ -29,34 +31,48 @@ func Price(d *config.Domain) coalesce.Policy {
 func Wants(choices []selection.Choice) []plan.Want {
 	out := make([]plan.Want, len(choices))
 	for i, c := range choices {
-		out[i] = plan.Want{Prefix: c.Prefix, NextHop: c.NextHop}
+		out[i] = plan.Want{Prefix: c.Prefix, NextHops: c.NextHops}
 	}
 	return out
 }
 
-// Weigh says what the plan is good for, in prefixes: a move away from a next hop that no usable announcer of the prefix has is a move
-// away from a dead one.
+// Weigh says what the plan is good for, in prefixes.
 func Weigh(in selection.Input, live liveness.View, p plan.Plan) coalesce.Change {
 	c := coalesce.Change{Missing: len(p.Added), Better: len(p.Removed)}
 	for _, m := range p.Changed {
-		if Alive(in, live, m.Prefix, m.From) {
-			c.Better++
-		} else {
+		if Dead(m.From, m.To, func(hop netip.Addr) bool { return Alive(in, live, m.Prefix, hop) }) {
 			c.Dead++
+		} else {
+			c.Better++
 		}
 	}
 	return c
 }
 
-// Alive reports whether the NVA behind hop is up, or at least not known to be down, and announces p.
+// Dead reports whether a move leaves a dead next hop: one, of those that it takes away, that no live announcer of the prefix has. A route without
+// any next hop leads nowhere, so leaving it counts too.
+func Dead(from, to route.NextHops, alive func(netip.Addr) bool) bool {
+	left := from.Without(to)
+	if from == to {
+		left = from // only the type changes
+	}
+	return from.Empty() || slices.ContainsFunc(left.Addrs(), func(hop netip.Addr) bool { return !alive(hop) })
+}
+
+// Alive reports whether an NVA behind hop is up, or at least not known to be down, and announces p. Behind an address that stands for all NVAs
+// of the target are all of them.
 func Alive(in selection.Input, live liveness.View, p netip.Prefix, hop netip.Addr) bool {
+	how := in.Target.SelectionFor(p)
 	for _, nva := range in.Domain.NVAs {
 		doc := in.NVAs[nva.Name]
-		if doc == nil || nva.NextHop(p) != hop {
+		behind := nva.NextHop(p) == hop || how.NextHop(p) == hop && in.Target.Fed(nva.Name)
+		if doc == nil || !behind {
 			continue
 		}
 		_, announced := doc.Announces(p)
-		return announced && live.Of[nva.Name].State.Usable()
+		if announced && live.Of[nva.Name].State.Usable() {
+			return true
+		}
 	}
 	return false
 }

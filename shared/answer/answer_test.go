@@ -66,11 +66,67 @@ func TestAMoveFromADeadNextHopIsUrgent(t *testing.T) {
 				}
 				in.NVAs["nva-x"] = other
 			}
-			move := plan.Plan{Changed: []plan.Change{{Prefix: p, From: tt.hop, To: netip.MustParseAddr("10.0.0.5")}}}
+			move := plan.Plan{Changed: []plan.Change{{Prefix: p, From: route.NextHopsOf(tt.hop), To: route.NextHopsOf(netip.MustParseAddr("10.0.0.5"))}}}
 			if got := answer.Weigh(in, liveness.Judge(in.Domain, in.NVAs, at), move); got != tt.want {
 				t.Errorf("got %+v, want %+v", got, tt.want)
 			}
 		})
+	}
+}
+
+// TestLeavingADeadMember: what counts are the next hops that a move takes away.
+func TestLeavingADeadMember(t *testing.T) {
+	hops := func(last ...byte) route.NextHops {
+		var out []netip.Addr
+		for _, b := range last {
+			out = append(out, netip.AddrFrom4([4]byte{10, 0, 0, b}))
+		}
+		return route.NextHopsOf(out...)
+	}
+	alive := func(hop netip.Addr) bool { return hop.As4()[3] < 10 } // those from 10 on are dead
+	for _, tt := range []struct {
+		name     string
+		from, to route.NextHops
+		want     bool
+	}{
+		{"from a living one", hops(1), hops(2), false},
+		{"from a dead one", hops(10), hops(2), true},
+		{"one more", hops(1), hops(1, 2), false},
+		{"one more, beside a dead one that stays", hops(10), hops(10, 2), false},
+		{"a living one less", hops(1, 2), hops(1), false},
+		{"a dead one less", hops(1, 10), hops(1), true},
+		{"a dead one for a living one", hops(1, 10), hops(1, 2), true},
+		{"a dead and a living one less", hops(1, 2, 10), hops(1), true},
+		{"only the type", hops(1), hops(1), false},
+		{"only the type, of a dead one", hops(10), hops(10), true},
+		{"from nowhere", hops(), hops(1), true},
+	} {
+		if got := answer.Dead(tt.from, tt.to, alive); got != tt.want {
+			t.Errorf("%s: %t, want %t", tt.name, got, tt.want)
+		}
+	}
+}
+
+// TestAFrontendLivesByWhoeverIsBehindIt: a move away from a load balancer is urgent only where no NVA behind it announces the prefix and lives.
+func TestAFrontendLivesByWhoeverIsBehindIt(t *testing.T) {
+	p, frontend := netip.MustParsePrefix("10.64.0.0/24"), netip.MustParseAddr("10.0.0.100")
+	d := &config.Domain{NVAs: []config.NVA{{Name: "nva-a", NextHops: []netip.Addr{netip.MustParseAddr("10.0.0.4")}}, {Name: "nva-b", NextHops: []netip.Addr{netip.MustParseAddr("10.0.0.5")}}}}
+	in := selection.Input{Domain: d, Target: config.Target{NVAs: []string{"nva-a"}, Selection: config.Selection{Mode: config.ModeNextHopIP, NextHops: []netip.Addr{frontend}}}, NVAs: map[string]*state.NVA{}}
+	for _, n := range d.NVAs {
+		in.NVAs[n.Name] = state.NewNVA("hub", n.Name)
+	}
+	in.NVAs["nva-b"].Facts[p] = state.Fact{} // not one of the target's
+	live := liveness.View{Of: map[string]liveness.Belief{"nva-a": {State: liveness.Up}, "nva-b": {State: liveness.Up}}}
+	if answer.Alive(in, live, p, frontend) {
+		t.Error("nobody behind the frontend announces the prefix")
+	}
+	in.NVAs["nva-a"].Facts[p] = state.Fact{}
+	if !answer.Alive(in, live, p, frontend) || answer.Alive(in, live, p, netip.MustParseAddr("10.0.0.101")) {
+		t.Error("nva-a stands behind the frontend, and behind no other address")
+	}
+	live.Of["nva-a"] = liveness.Belief{State: liveness.Down}
+	if answer.Alive(in, live, p, frontend) {
+		t.Error("nva-a is down")
 	}
 }
 

@@ -15,6 +15,7 @@ type Domain struct {
 	Name    string
 	Policy  Policy
 	Guards  Guards
+	Spread  Spread
 	NVAs    []NVA    // in the order of the file
 	Targets []Target // in the order of the file
 }
@@ -75,19 +76,13 @@ type NVA struct {
 	Name        string
 	NextHops    []netip.Addr // at most one per family
 	Preference  int          // higher wins, as BGP local preference
+	Weight      int          // in ModeSpread: an NVA of weight 2 carries twice as many sites as one of weight 1
 	Allow       []route.Match
 	MaxPrefixes int
 }
 
 // NextHop returns the address that carries prefixes of p's family; invalid where the NVA has none.
-func (n NVA) NextHop(p netip.Prefix) netip.Addr {
-	for _, a := range n.NextHops {
-		if a.BitLen() == p.Addr().BitLen() {
-			return a
-		}
-	}
-	return netip.Addr{}
-}
+func (n NVA) NextHop(p netip.Prefix) netip.Addr { return ofFamily(n.NextHops, p) }
 
 // Target is an Azure route table that Pointsman keeps.
 type Target struct {
@@ -96,6 +91,9 @@ type Target struct {
 	NVAs       []string      // who may be a next hop in it; all NVAs of the domain unless the file names some
 	Prefixes   []route.Match // which prefixes belong in it; empty: all
 	Limit      int           // routes the table may hold, unmanaged ones included
+	Selection  Selection     // how next hops are chosen, but for the prefixes of Rules
+	Rules      []Rule        // in the order of the file: the first that matches wins
+	Side       string        // the spoke whose table it is, or North; needed where anything is in ModeSpread
 }
 
 // Wants reports whether p belongs in the target.

@@ -39,7 +39,7 @@ func Parse(file string, text []byte) (*Domain, located.Problems) {
 	if len(problems) > 0 {
 		return nil, problems
 	}
-	d := domain(root.Map("domain", "policy", "guards", "nvas", "targets"))
+	d := domain(root.Map("domain", "policy", "guards", "spread", "nvas", "targets"))
 	if problems = root.Problems(); len(problems) > 0 {
 		return nil, problems
 	}
@@ -47,7 +47,7 @@ func Parse(file string, text []byte) (*Domain, located.Problems) {
 }
 
 func domain(m located.Map) *Domain {
-	d := &Domain{Policy: policy(m.Need("policy", "a mapping with at least silence")), Guards: guards(m.Get("guards"))}
+	d := &Domain{Policy: policy(m.Need("policy", "a mapping with at least silence")), Guards: guards(m.Get("guards")), Spread: spread(m.Get("spread"))}
 	d.Name, _ = name(m.Need("domain", wantName))
 	d.NVAs = nvas(m.Need("nvas", "a list of NVAs"))
 	d.Targets = targets(m.Need("targets", "a list of targets"), d)
@@ -104,11 +104,12 @@ func nvas(n located.Node) []NVA {
 	var out []NVA
 	names, hops := map[string]bool{}, map[netip.Addr]string{}
 	for _, item := range items(n, "at least one NVA") {
-		m := item.Map("name", "nextHops", "preference", "allow", "maxPrefixes")
+		m := item.Map("name", "nextHops", "preference", "weight", "allow", "maxPrefixes")
 		v := NVA{
 			Preference:  located.Or(m.Get("preference"), DefaultPreference, "a number from 0 to 1000000, higher wins", located.Int(0, 1000000)),
+			Weight:      located.Or(m.Get("weight"), DefaultWeight, "a number from 1 to 1000, in proportion to those of the other NVAs", located.Int(1, 1000)),
 			MaxPrefixes: located.Or(m.Get("maxPrefixes"), DefaultMaxPrefixes, "a number of prefixes from 1 to 100000", located.Int(1, 100000)),
-			NextHops:    nextHops(m.Need("nextHops", "a list of addresses, one per family"), hops),
+			NextHops:    nextHops(m.Need("nextHops", "a list of addresses, one per family"), wantNextHop, hops),
 			Allow:       matches(m.Need("allow", "a list of the prefixes that it may announce, such as 10.0.0.0/8 le 24")),
 		}
 		v.Name = uniqueName(m.Need("name", wantName), names)
@@ -120,11 +121,17 @@ func nvas(n located.Node) []NVA {
 	return out
 }
 
-func nextHops(n located.Node, taken map[netip.Addr]string) []netip.Addr {
+const (
+	wantNextHop  = "the NVA's address in the VNet"
+	wantFrontend = "the load balancer's frontend in the VNet"
+)
+
+// nextHops reads addresses, at most one per family, that are not taken yet.
+func nextHops(n located.Node, want string, taken map[netip.Addr]string) []netip.Addr {
 	var out []netip.Addr
 	family := map[int]bool{}
-	for _, item := range items(n, "the NVA's address in the VNet") {
-		a, ok := located.Value(item, "the NVA's address in the VNet, such as 10.0.0.4", parseNextHop)
+	for _, item := range items(n, want) {
+		a, ok := located.Value(item, want+", such as 10.0.0.4", parseNextHop)
 		switch owner, used := taken[a]; {
 		case !ok:
 		case used:
@@ -143,12 +150,15 @@ func targets(n located.Node, d *Domain) []Target {
 	var out []Target
 	names := map[string]bool{}
 	for _, item := range items(n, "at least one target") {
-		m := item.Map("name", "routeTable", "nvas", "prefixes", "limit")
+		m := item.Map("name", "routeTable", "nvas", "prefixes", "limit", "mode", "maxNextHops", "nextHops", "side", "rules")
 		t := Target{
 			NVAs:     members(m.Get("nvas"), d),
 			Prefixes: matches(m.Get("prefixes")),
 			Limit:    located.Or(m.Get("limit"), DefaultLimit, "a number of routes from 1 to 100000", located.Int(1, 100000)),
 		}
+		how := newSelector(d)
+		t.Selection, t.Rules = how.read(m, m.Get("mode")), how.rules(m.Get("rules"))
+		t.Side = how.side(m.Get("side"), d.Spread.Spokes)
 		t.Name = uniqueName(m.Need("name", wantName), names)
 		table := m.Need("routeTable", wantTable)
 		t.RouteTable, _ = located.Value(table, wantTable, parseTableID)

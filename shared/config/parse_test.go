@@ -98,8 +98,9 @@ func TestDefaults(t *testing.T) {
 			Damping: config.Damping{HalfLife: 5 * time.Minute, Suppress: 2000, Reuse: 750, Ceiling: 6000},
 		},
 		Guards:  config.Guards{MaxRemovedShare: 0.5, MinRemoved: 10},
-		NVAs:    []config.NVA{{Name: "nva-a", NextHops: []netip.Addr{netip.MustParseAddr("10.0.0.4")}, Preference: 100, MaxPrefixes: 1000, Allow: []route.Match{match(t, "10.0.0.0/8 le 24")}}},
-		Targets: []config.Target{{Name: "spokes", RouteTable: table + "spokes", NVAs: []string{"nva-a"}, Limit: 1000}},
+		Spread:  config.Spread{MaxExcess: 0.25},
+		NVAs:    []config.NVA{{Name: "nva-a", NextHops: []netip.Addr{netip.MustParseAddr("10.0.0.4")}, Preference: 100, Weight: 1, MaxPrefixes: 1000, Allow: []route.Match{match(t, "10.0.0.0/8 le 24")}}},
+		Targets: []config.Target{{Name: "spokes", RouteTable: table + "spokes", NVAs: []string{"nva-a"}, Limit: 1000, Selection: config.Selection{Mode: config.ModePrimaryBackup}}},
 	}
 	if diff := cmp.Diff(want, parse(t, "minimal.yaml", minimal), values()); diff != "" {
 		t.Error(diff)
@@ -120,10 +121,17 @@ policy:
 guards:
   maxRemoved: 12.5%
   minRemoved: 100_000
+spread:
+  spokes:
+    - {name: sales, prefixes: [10.1.0.0/16, "fd00:1::/48"]}
+    - {name: lab, prefixes: [10.2.0.0/20]}
+  blocks: [10.64.0.0/10 le 20, "fd00::/8 le 40"]
+  maxExcess: 0%
 nvas:
   - name: nva-a
     nextHops: [fd00::4, 10.0.0.4]
     preference: 0
+    weight: 1000
     allow: [0.0.0.0/0, "::/0 le 64"]
     maxPrefixes: 1
   - name: "2"
@@ -135,6 +143,12 @@ targets:
     nvas: ["2"]
     prefixes: [10.0.0.0/8 ge 16]
     limit: 400
+    mode: ecmp
+    side: sales
+    rules:
+      - {prefixes: [0.0.0.0/0], mode: next-hop-ip, nextHops: [10.0.0.100, "fd00::64"]}
+      - {prefixes: [10.0.0.0/8 le 24], mode: ecmp, maxNextHops: 2}
+      - {prefixes: [10.64.0.0/10 le 24, 10.1.0.0/16], mode: spread}
 `)
 	want := &config.Domain{
 		Name: "branch-7",
@@ -145,12 +159,27 @@ targets:
 		Guards: config.Guards{MaxRemovedShare: 0.125, MinRemoved: 100000},
 		NVAs: []config.NVA{
 			{
-				Name: "nva-a", NextHops: []netip.Addr{netip.MustParseAddr("fd00::4"), netip.MustParseAddr("10.0.0.4")}, MaxPrefixes: 1,
+				Name: "nva-a", NextHops: []netip.Addr{netip.MustParseAddr("fd00::4"), netip.MustParseAddr("10.0.0.4")}, Weight: 1000, MaxPrefixes: 1,
 				Allow: []route.Match{match(t, "0.0.0.0/0"), match(t, "::/0 le 64")},
 			},
-			{Name: "2", NextHops: []netip.Addr{netip.MustParseAddr("10.0.0.5")}, Preference: 100, MaxPrefixes: 1000, Allow: []route.Match{match(t, "10.0.0.0/8")}},
+			{Name: "2", NextHops: []netip.Addr{netip.MustParseAddr("10.0.0.5")}, Preference: 100, Weight: 1, MaxPrefixes: 1000, Allow: []route.Match{match(t, "10.0.0.0/8")}},
 		},
-		Targets: []config.Target{{Name: "t", RouteTable: strings.ToUpper(table) + "T", NVAs: []string{"2"}, Prefixes: []route.Match{match(t, "10.0.0.0/8 ge 16")}, Limit: 400}},
+		Spread: config.Spread{
+			Spokes: []config.Spoke{
+				{Name: "sales", Prefixes: []netip.Prefix{netip.MustParsePrefix("10.1.0.0/16"), netip.MustParsePrefix("fd00:1::/48")}},
+				{Name: "lab", Prefixes: []netip.Prefix{netip.MustParsePrefix("10.2.0.0/20")}},
+			},
+			Blocks: []route.Match{match(t, "10.64.0.0/10 le 20"), match(t, "fd00::/8 le 40")},
+		},
+		Targets: []config.Target{{
+			Name: "t", RouteTable: strings.ToUpper(table) + "T", NVAs: []string{"2"}, Prefixes: []route.Match{match(t, "10.0.0.0/8 ge 16")}, Limit: 400,
+			Selection: config.Selection{Mode: config.ModeECMP, MaxNextHops: 64}, Side: "sales",
+			Rules: []config.Rule{
+				{Prefixes: []route.Match{match(t, "0.0.0.0/0")}, Selection: config.Selection{Mode: config.ModeNextHopIP, NextHops: []netip.Addr{netip.MustParseAddr("10.0.0.100"), netip.MustParseAddr("fd00::64")}}},
+				{Prefixes: []route.Match{match(t, "10.0.0.0/8 le 24")}, Selection: config.Selection{Mode: config.ModeECMP, MaxNextHops: 2}},
+				{Prefixes: []route.Match{match(t, "10.64.0.0/10 le 24"), match(t, "10.1.0.0/16")}, Selection: config.Selection{Mode: config.ModeSpread}},
+			},
+		}},
 	}
 	if diff := cmp.Diff(want, got, values()); diff != "" {
 		t.Error(diff)
@@ -178,7 +207,7 @@ func TestReference(t *testing.T) {
 	if diff := cmp.Diff(parse(t, "without-defaults.yaml", short), full, values()); diff != "" {
 		t.Errorf("leaving the defaults out changes the meaning (-defaults +reference):\n%s", diff)
 	}
-	for _, key := range append(strings.Split(knownKeys(t), ", "), "guards") {
+	for _, key := range append(strings.Split(knownKeys(t), ", "), "guards", "spread") {
 		if !strings.Contains("\n"+string(text), key+":") {
 			t.Errorf("the reference does not show %s", key)
 		}
@@ -204,18 +233,21 @@ func TestDocument(t *testing.T) {
 	}
 }
 
+// probe has an unknown key in every mapping that a file can have.
+const probe = "x: 1\npolicy: {x: 1, damping: {x: 1}}\nguards: {x: 1}\nspread: {x: 1, spokes: [{x: 1}]}\nnvas: [{x: 1}]\ntargets: [{x: 1, rules: [{x: 1}]}]\n"
+
 // knownKeys asks the parser for its keys: it lists them where it finds an unknown one.
 func knownKeys(t *testing.T) string {
 	t.Helper()
-	_, problems := config.Parse("keys.yaml", []byte("x: 1\npolicy: {x: 1, damping: {x: 1}}\nguards: {x: 1}\nnvas: [{x: 1}]\ntargets: [{x: 1}]\n"))
+	_, problems := config.Parse("keys.yaml", []byte(probe))
 	var keys []string
 	for _, p := range problems {
 		if _, list, ok := strings.Cut(p.Text, "known here: "); ok {
 			keys = append(keys, list)
 		}
 	}
-	if len(keys) != 6 {
-		t.Fatalf("the parser lists the keys of %d mappings, want 6", len(keys))
+	if len(keys) != 9 {
+		t.Fatalf("the parser lists the keys of %d mappings, want 9", len(keys))
 	}
 	return strings.Join(keys, ", ")
 }
@@ -307,7 +339,22 @@ func checkSane(t *testing.T, d *config.Domain) {
 			t.Fatalf("accepted: %+v", x)
 		}
 	}
+	for _, x := range d.Targets {
+		for _, how := range append([]config.Selection{x.Selection}, selections(x.Rules)...) {
+			if (how.Mode == config.ModeECMP) != (how.MaxNextHops >= 2) || (how.Mode == config.ModeNextHopIP) != (len(how.NextHops) > 0) || x.Spreads() && x.Side == "" {
+				t.Fatalf("accepted: %+v", x)
+			}
+		}
+	}
 	if p := d.Policy; !(p.WritePrice >= 0) || p.HoldDown < 0 || !(d.Guards.MaxRemovedShare >= 0 && d.Guards.MaxRemovedShare <= 1) {
 		t.Fatalf("accepted: %+v %+v", d.Policy, d.Guards)
 	}
+}
+
+func selections(rules []config.Rule) []config.Selection {
+	var out []config.Selection
+	for _, r := range rules {
+		out = append(out, r.Selection)
+	}
+	return out
 }

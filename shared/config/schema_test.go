@@ -59,11 +59,12 @@ func (s schema) follow(root schema) schema {
 func parts(root schema) map[string]schema {
 	return map[string]schema{
 		"": root, "policy.": root.Defs["policy"], "policy.damping.": root.Defs["damping"], "guards.": root.Defs["guards"], "nvas[0].": root.Defs["nva"], "targets[0].": root.Defs["target"],
+		"spread.": root.Defs["spread"], "spread.spokes[0].": root.Defs["spoke"], "targets[0].rules[0].": root.Defs["rule"],
 	}
 }
 
 func TestSchemaHasTheKeysOfTheCode(t *testing.T) {
-	_, problems := config.Parse("keys.yaml", []byte("x: 1\npolicy: {x: 1, damping: {x: 1}}\nguards: {x: 1}\nnvas: [{x: 1}]\ntargets: [{x: 1}]\n"))
+	_, problems := config.Parse("keys.yaml", []byte(probe))
 	known, required := map[string][]string{}, map[string][]string{}
 	for _, p := range problems {
 		if where, ok := strings.CutSuffix(p.Field, "x"); ok {
@@ -100,11 +101,28 @@ func with(where, key, value string) bool {
 		"targets[0].": {"name": "spokes", "routeTable": table + "spokes"},
 		// Each of the three is bounded by its neighbour too.
 		"policy.damping.": {"reuse": "1", "suppress": "1", "ceiling": "8000"},
+
+		"spread.":              {"blocks": "[10.0.0.0/8 le 20]"},
+		"spread.spokes[0].":    {"name": "sales", "prefixes": "[10.1.0.0/16]"},
+		"targets[0].rules[0].": {"mode": "primary-backup", "prefixes": "[10.0.0.0/8]"},
 	}
 	if where == "policy.damping." && key == "reuse" {
 		fields[where]["suppress"] = "8000"
 	}
 	fields[where][key] = value
+	beside := map[string][2]string{"maxNextHops": {"mode", "ecmp"}, "nextHops": {"mode", "next-hop-ip"}}[key]
+	switch key + value {
+	case "modenext-hop-ip":
+		beside = [2]string{"nextHops", "[10.0.0.100]"}
+	case "side" + value:
+		beside = [2]string{"mode", "spread"}
+	}
+	if beside[0] != "" {
+		fields[where][beside[0]] = beside[1]
+	}
+	if value == "spread" {
+		fields["targets[0]."]["side"] = config.North
+	}
 	flow := func(part string) string {
 		var out []string
 		for _, k := range slices.Sorted(maps.Keys(fields[part])) {
@@ -113,8 +131,15 @@ func with(where, key, value string) bool {
 		return "{" + strings.Join(out, ", ") + "}"
 	}
 	fields["policy."]["damping"] = flow("policy.damping.")
-	_, problems := config.Parse("f.yaml", fmt.Appendf(nil, "domain: %s\npolicy: %s\nguards: %s\nnvas: [%s]\ntargets: [%s]\n",
-		fields[""]["domain"], flow("policy."), flow("guards."), flow("nvas[0]."), flow("targets[0].")))
+	put := func(where, key, text string) {
+		if _, given := fields[where][key]; !given {
+			fields[where][key] = text
+		}
+	}
+	put("spread.", "spokes", "["+flow("spread.spokes[0].")+"]")
+	put("targets[0].", "rules", "["+flow("targets[0].rules[0].")+"]")
+	_, problems := config.Parse("f.yaml", fmt.Appendf(nil, "domain: %s\npolicy: %s\nguards: %s\nspread: %s\nnvas: [%s]\ntargets: [%s]\n",
+		fields[""]["domain"], flow("policy."), flow("guards."), flow("spread."), flow("nvas[0]."), flow("targets[0].")))
 	return len(problems) == 0
 }
 
@@ -151,15 +176,15 @@ func TestSchemaBoundsAreThoseOfTheCode(t *testing.T) {
 			}
 		}
 	}
-	if bounds != 16 {
-		t.Errorf("compared %d bounds, want 16", bounds)
+	if bounds != 22 {
+		t.Errorf("compared %d bounds, want 22", bounds)
 	}
 }
 
 // TestSchemaDefaults: a file that spells the defaults of the schema out means the same as one that leaves them out.
 func TestSchemaDefaults(t *testing.T) {
 	root := domainSchema(t)
-	text := minimal + "guards:\n"
+	text := minimal + "guards:\nspread:\n"
 	lines := map[string]string{}
 	count := 0
 	for where, part := range parts(root) {
@@ -174,11 +199,12 @@ func TestSchemaDefaults(t *testing.T) {
 	text = strings.Replace(text, "le 24]}", "le 24]"+lines["nvas[0]."]+"}", 1)
 	text = strings.Replace(text, "spokes}\n", "spokes"+lines["targets[0]."]+"}\n", 1)
 	text = strings.Replace(text, "guards:\n", "guards: {"+strings.TrimPrefix(lines["guards."], ", ")+"}\n", 1)
+	text = strings.Replace(text, "spread:\n", "spread: {"+strings.TrimPrefix(lines["spread."], ", ")+"}\n", 1)
 	if diff := cmp.Diff(parse(t, "minimal.yaml", minimal), parse(t, "spelt-out.yaml", text), values()); diff != "" {
 		t.Errorf("(-code +schema):\n%s", diff)
 	}
-	if count != 14 {
-		t.Errorf("the schema has %d defaults, want 14", count)
+	if count != 17 {
+		t.Errorf("the schema has %d defaults, want 17", count)
 	}
 }
 
@@ -193,6 +219,7 @@ func TestSchemaPatterns(t *testing.T) {
 		{"policy.", "holdDown", []string{"0s", "0", "1h30m", "1.5s", "90s"}, []string{"30", "-1s", "s", "1d"}},
 		{"policy.", "routeNamePrefix", []string{"p-", "P._-", strings.Repeat("p", 29) + "-"}, []string{"-", "p", "-p-", "p/-", strings.Repeat("p", 30) + "-"}},
 		{"guards.", "maxRemoved", []string{"0%", "50%", "12.5%", "100%"}, []string{"50", "101%", "-1%", "%"}},
+		{"spread.", "maxExcess", []string{"0%", "25%", "100%"}, []string{"25", "101%"}},
 		{"targets[0].", "routeTable", []string{table + "x"}, []string{table, table + "x/", "x" + table + "y", "spokes"}},
 	} {
 		pattern := regexp.MustCompile(parts(root)[tt.where].Properties[tt.key].follow(root).Pattern)

@@ -50,6 +50,9 @@ func (k Kind) String() string {
 // Throttled error is a quota. It is Azure's own code for the most frequent case.
 const CodeBusy = "RetryableErrorDueToAnotherOperation"
 
+// CodeNoECMP is the code of a Refused error that means: this table takes no route with several next hops. Not every region does.
+const CodeNoECMP = "EcmpRefused"
+
 // Error is an error with a kind. Advice tells the operator what to do about it, in one sentence.
 type Error struct {
 	Kind       Kind

@@ -13,8 +13,8 @@ import (
 
 // Want is a route that the target should have.
 type Want struct {
-	Prefix  netip.Prefix
-	NextHop netip.Addr
+	Prefix   netip.Prefix
+	NextHops route.NextHops // one: a route of type VirtualAppliance; several: VirtualApplianceECMP
 }
 
 // Rules bound what a plan may do.
@@ -27,11 +27,11 @@ type Rules struct {
 	MinRemoved      int
 }
 
-// Change is what happens to one prefix. From is invalid for an addition, To for a removal.
+// Change is what happens to one prefix. From is empty for an addition, To for a removal.
 type Change struct {
 	Prefix   netip.Prefix
 	Name     string
-	From, To netip.Addr
+	From, To route.NextHops
 }
 
 // Refusal says that a part of the plan was left out, and what to do about it.
@@ -70,11 +70,11 @@ func (r Rules) Managed(x Route) bool {
 }
 
 // Installed returns the next hops of the table's managed routes.
-func (r Rules) Installed(t Table) map[netip.Prefix]netip.Addr {
-	out := map[netip.Prefix]netip.Addr{}
+func (r Rules) Installed(t Table) map[netip.Prefix]route.NextHops {
+	out := map[netip.Prefix]route.NextHops{}
 	for _, x := range t.Routes {
 		if r.Managed(x) && x.Prefix.IsValid() {
-			out[x.Prefix] = x.NextHop
+			out[x.Prefix] = x.NextHops
 		}
 	}
 	return out
@@ -96,7 +96,7 @@ func Diff(t Table, want []Want, rules Rules) Plan {
 	}
 	for p, r := range d.managed {
 		if !wanted[p] {
-			d.plan.Removed = append(d.plan.Removed, Change{Prefix: p, Name: r.Name, From: r.NextHop})
+			d.plan.Removed = append(d.plan.Removed, Change{Prefix: p, Name: r.Name, From: r.NextHops})
 		}
 	}
 	slices.SortFunc(d.plan.Removed, byPrefix)
@@ -138,11 +138,14 @@ func (d *differ) want(w Want) {
 	}
 	switch {
 	case !managed:
-		d.plan.Added = append(d.plan.Added, Change{Prefix: w.Prefix, Name: d.freeName(w.Prefix), To: w.NextHop})
-	case have.Type != VirtualAppliance || have.NextHop != w.NextHop:
-		d.plan.Changed = append(d.plan.Changed, Change{Prefix: w.Prefix, Name: have.Name, From: have.NextHop, To: w.NextHop})
+		d.plan.Added = append(d.plan.Added, Change{Prefix: w.Prefix, Name: d.freeName(w.Prefix), To: w.NextHops})
+	case !have.Leads(w.NextHops):
+		d.plan.Changed = append(d.plan.Changed, Change{Prefix: w.Prefix, Name: have.Name, From: have.NextHops, To: w.NextHops})
 	}
 }
+
+// Leads reports whether the route sends its prefix to exactly these next hops. A route of another type does not, whatever addresses it has.
+func (r Route) Leads(hops route.NextHops) bool { return r.NextHops == hops && r.Type == TypeFor(hops) }
 
 // freeName returns the route's name, made from the prefix alone so that a next hop changes in place; where an unmanaged
 // route has that very name, a number is added.
@@ -228,7 +231,7 @@ func (d *differ) guard(routes int) {
 func (d *differ) edit() {
 	for _, list := range [][]Change{d.plan.Added, d.plan.Changed} {
 		for _, c := range list {
-			d.plan.Edit.Put = append(d.plan.Edit.Put, Route{Name: c.Name, Address: c.Prefix.String(), Prefix: c.Prefix, Type: VirtualAppliance, NextHop: c.To})
+			d.plan.Edit.Put = append(d.plan.Edit.Put, Route{Name: c.Name, Address: c.Prefix.String(), Prefix: c.Prefix, Type: TypeFor(c.To), NextHops: c.To})
 		}
 	}
 	slices.SortFunc(d.plan.Edit.Put, func(a, b Route) int { return route.Compare(a.Prefix, b.Prefix) })

@@ -32,11 +32,34 @@ func prefix(i int) netip.Prefix {
 	return netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(i), 0, 0}), 16)
 }
 
+// hops draws one next hop or several.
+func hops() *rapid.Generator[route.NextHops] {
+	return rapid.Custom(func(t *rapid.T) route.NextHops {
+		var out []netip.Addr
+		for _, i := range rapid.SliceOfN(rapid.IntRange(0, 2), 1, 4).Draw(t, "hops") {
+			out = append(out, hop(i))
+		}
+		return route.NextHopsOf(out...)
+	})
+}
+
+func to(addresses ...string) route.NextHops {
+	var out []netip.Addr
+	for _, a := range addresses {
+		out = append(out, netip.MustParseAddr(a))
+	}
+	return route.NextHopsOf(out...)
+}
+
 func hop(i int) netip.Addr { return netip.AddrFrom4([4]byte{10, 255, 0, byte(4 + i)}) }
 
 // managed is the route that Pointsman writes for prefix i.
-func managed(i, next int) plan.Route {
-	return plan.NewRoute(plan.Name(namePrefix, prefix(i)), prefix(i).String(), plan.VirtualAppliance, hop(next))
+func managed(i int, next ...int) plan.Route {
+	var hops []netip.Addr
+	for _, n := range next {
+		hops = append(hops, hop(n))
+	}
+	return plan.NewRoute(plan.Name(namePrefix, prefix(i)), prefix(i).String(), plan.TypeFor(route.NextHopsOf(hops...)), hops...)
 }
 
 // apply does to a table what the adapter and Azure do: names compare without case, a Put replaces, everything else stays.
@@ -75,9 +98,11 @@ func TestDiff(t *testing.T) {
 		return plan.NewRoute(name, address, plan.VirtualAppliance, addr(next))
 	}
 	ours := appliance("pointsman-10-1-0-0-16", "10.1.0.0/16", "10.255.0.4")
-	wantOurs := plan.Want{Prefix: netip.MustParsePrefix("10.1.0.0/16"), NextHop: addr("10.255.0.4")}
-	moved := plan.Want{Prefix: wantOurs.Prefix, NextHop: addr("10.255.0.5")}
+	wantOurs := plan.Want{Prefix: netip.MustParsePrefix("10.1.0.0/16"), NextHops: to("10.255.0.4")}
+	moved := plan.Want{Prefix: wantOurs.Prefix, NextHops: to("10.255.0.5")}
+	both := plan.Want{Prefix: wantOurs.Prefix, NextHops: to("10.255.0.5", "10.255.0.4")}
 	const owned = "pointsman-10-1-0-0-16"
+	ecmp := plan.NewRoute(owned, "10.1.0.0/16", plan.VirtualApplianceECMP, addr("10.255.0.5"), addr("10.255.0.4"))
 	for _, tt := range []struct {
 		name  string
 		table []plan.Route
@@ -96,7 +121,7 @@ func TestDiff(t *testing.T) {
 			[]plan.Route{plan.NewRoute(owned, "10.1.0.0/16", "None", netip.Addr{})},
 			[]plan.Want{wantOurs},
 			rules(9, owned),
-			"~ pointsman-10-1-0-0-16 10.1.0.0/16 invalid IP > 10.255.0.4", "put pointsman-10-1-0-0-16",
+			"~ pointsman-10-1-0-0-16 10.1.0.0/16  > 10.255.0.4", "put pointsman-10-1-0-0-16",
 		},
 		{
 			"other next hop type, same address: changed",
@@ -105,6 +130,29 @@ func TestDiff(t *testing.T) {
 			rules(9, owned),
 			"~ pointsman-10-1-0-0-16 10.1.0.0/16 10.255.0.4 > 10.255.0.4", "put pointsman-10-1-0-0-16",
 		},
+		{
+			"one more next hop: another type, in place",
+			[]plan.Route{ours},
+			[]plan.Want{both},
+			rules(9, owned),
+			"~ pointsman-10-1-0-0-16 10.1.0.0/16 10.255.0.4 > 10.255.0.4,10.255.0.5", "put pointsman-10-1-0-0-16",
+		},
+		{
+			"one next hop less: another type, in place",
+			[]plan.Route{ecmp},
+			[]plan.Want{wantOurs},
+			rules(9, owned),
+			"~ pointsman-10-1-0-0-16 10.1.0.0/16 10.255.0.4,10.255.0.5 > 10.255.0.4", "put pointsman-10-1-0-0-16",
+		},
+		{"several next hops, in another order: nothing", []plan.Route{ecmp}, []plan.Want{both}, rules(9, owned), "", ""},
+		{
+			"one next hop in a route of the type for several: changed",
+			[]plan.Route{plan.NewRoute(owned, "10.1.0.0/16", plan.VirtualApplianceECMP, addr("10.255.0.4"))},
+			[]plan.Want{wantOurs},
+			rules(9, owned),
+			"~ pointsman-10-1-0-0-16 10.1.0.0/16 10.255.0.4 > 10.255.0.4", "put pointsman-10-1-0-0-16",
+		},
+		{"unmanaged, of several next hops: blocks too", []plan.Route{ecmp}, []plan.Want{both}, rules(9), "! 10.1.0.0/16 (pointsman-10-1-0-0-16)", ""},
 		{
 			"ours by name, not by document: not touched",
 			[]plan.Route{ours},
@@ -165,14 +213,14 @@ func TestDiff(t *testing.T) {
 		{
 			"full: no addition, but the move",
 			[]plan.Route{ours, appliance("manual", "10.9.0.0/16", "10.255.0.9")},
-			[]plan.Want{moved, {Prefix: netip.MustParsePrefix("10.2.0.0/16"), NextHop: addr("10.255.0.4")}},
+			[]plan.Want{moved, {Prefix: netip.MustParsePrefix("10.2.0.0/16"), NextHops: to("10.255.0.4")}},
 			rules(2, owned),
 			"~ pointsman-10-1-0-0-16 10.1.0.0/16 10.255.0.4 > 10.255.0.5\nx RouteLimit", "put pointsman-10-1-0-0-16",
 		},
 		{
 			"full, but a removal makes room",
 			[]plan.Route{ours, appliance("manual", "10.9.0.0/16", "10.255.0.9")},
-			[]plan.Want{{Prefix: netip.MustParsePrefix("10.2.0.0/16"), NextHop: addr("10.255.0.4")}},
+			[]plan.Want{{Prefix: netip.MustParsePrefix("10.2.0.0/16"), NextHops: to("10.255.0.4")}},
 			rules(2, owned),
 			"+ pointsman-10-2-0-0-16 10.2.0.0/16 10.255.0.4\n- pointsman-10-1-0-0-16 10.1.0.0/16 10.255.0.4", "put pointsman-10-2-0-0-16\ndelete pointsman-10-1-0-0-16",
 		},
@@ -190,6 +238,11 @@ func TestDiff(t *testing.T) {
 		}
 		if d := cmp.Diff(tt.edit, strings.Join(edit, "\n")); d != "" {
 			t.Errorf("%s: edit (-want +got):\n%s", tt.name, d)
+		}
+		for _, r := range p.Edit.Put {
+			if r.Type != plan.TypeFor(r.NextHops) || r.NextHops.Several() != (r.Type == "VirtualApplianceEcmp") || p.Edit.ECMP() != r.NextHops.Several() {
+				t.Errorf("%s: %s leads to %s with type %s", tt.name, r.Prefix, r.NextHops, r.Type)
+			}
 		}
 		if p.Empty() != (tt.edit == "") || p.Routes != len(apply(tt.table, p.Edit)) {
 			t.Errorf("%s: empty %t, %d routes afterwards", tt.name, p.Empty(), p.Routes)
@@ -211,7 +264,7 @@ func TestRemovalGuard(t *testing.T) {
 			table = append(table, managed(i, 0))
 			owned = append(owned, table[i].Name)
 			if i >= tt.removed {
-				want = append(want, plan.Want{Prefix: prefix(i), NextHop: hop(1)})
+				want = append(want, plan.Want{Prefix: prefix(i), NextHops: route.NextHopsOf(hop(1))})
 			}
 		}
 		p := plan.Diff(plan.Table{Routes: table}, want, rules(100, owned...))
@@ -230,7 +283,7 @@ func TestRemovalGuard(t *testing.T) {
 
 func TestLimitSaysTheShortfall(t *testing.T) {
 	p := plan.Diff(plan.Table{Routes: []plan.Route{plan.NewRoute("manual", "10.9.0.0/16", "Internet", netip.Addr{})}},
-		[]plan.Want{{prefix(1), hop(0)}, {prefix(2), hop(0)}}, rules(2))
+		[]plan.Want{{prefix(1), route.NextHopsOf(hop(0))}, {prefix(2), route.NextHopsOf(hop(0))}}, rules(2))
 	if len(p.Refused) != 1 || !strings.Contains(p.Refused[0].Text, "would need 3 routes and may hold 2: 1 too many; none of the 2") {
 		t.Errorf("refused %v", p.Refused)
 	}
@@ -280,7 +333,7 @@ func worlds() *rapid.Generator[world] {
 		for i := range 12 {
 			switch rapid.IntRange(0, 5).Draw(t, "route") {
 			case 0, 1:
-				r := managed(i, rapid.IntRange(0, 2).Draw(t, "hop"))
+				r := managed(i, rapid.SliceOfNDistinct(rapid.IntRange(0, 2), 1, 3, rapid.ID[int]).Draw(t, "hops")...)
 				if rapid.Bool().Draw(t, "shouted") {
 					r.Name = strings.ToUpper(r.Name)
 				}
@@ -291,7 +344,7 @@ func worlds() *rapid.Generator[world] {
 				w.table = append(w.table, plan.NewRoute(plan.Name(namePrefix, prefix(i)), prefix(i+100).String(), "Internet", netip.Addr{}))
 			}
 			if rapid.Bool().Draw(t, "wanted") {
-				w.want = append(w.want, plan.Want{Prefix: prefix(i), NextHop: hop(rapid.IntRange(0, 2).Draw(t, "to"))})
+				w.want = append(w.want, plan.Want{Prefix: prefix(i), NextHops: hops().Draw(t, "to")})
 			}
 		}
 		if rapid.Bool().Draw(t, "tag") {
@@ -351,9 +404,9 @@ func checkUnmanaged(t *rapid.T, w world, after []plan.Route) {
 // checkManaged is I3: ours are exactly the wanted ones, but for those that unmanaged routes block or rules refuse.
 func checkManaged(t *rapid.T, w world, p plan.Plan, after []plan.Route) {
 	t.Helper()
-	wanted := map[netip.Prefix]netip.Addr{}
+	wanted := map[netip.Prefix]route.NextHops{}
 	for _, x := range w.want {
-		wanted[x.Prefix] = x.NextHop
+		wanted[x.Prefix] = x.NextHops
 	}
 	for _, b := range p.Blocked {
 		if _, ours := wanted[b.Prefix]; !ours || !slices.ContainsFunc(w.table, func(r plan.Route) bool { return r.Name == b.Name && r.Prefix == b.Prefix && !w.rules.Managed(r) }) {
@@ -396,7 +449,7 @@ func TestOrderDoesNotMatter(t *testing.T) {
 
 func TestNewRoute(t *testing.T) {
 	r := plan.NewRoute("a", "10.1.2.3/16", plan.VirtualAppliance, netip.MustParseAddr("::ffff:10.0.0.4"))
-	if r.Address != "10.1.2.3/16" || r.Prefix.String() != "10.1.0.0/16" || r.NextHop.String() != "10.0.0.4" {
+	if r.Address != "10.1.2.3/16" || r.Prefix.String() != "10.1.0.0/16" || r.NextHops.String() != "10.0.0.4" {
 		t.Errorf("%+v", r)
 	}
 	if r = plan.NewRoute("a", "AzureCloud.WestEurope", "Internet", netip.Addr{}); r.Prefix.IsValid() {

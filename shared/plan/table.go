@@ -3,6 +3,7 @@ package plan
 
 import (
 	"net/netip"
+	"slices"
 
 	"github.com/pointsman/pointsman/shared/route"
 )
@@ -12,16 +13,28 @@ type NextHopType string
 
 // The types that Pointsman writes; others pass through as they are.
 const (
-	VirtualAppliance NextHopType = "VirtualAppliance"
+	VirtualAppliance     NextHopType = "VirtualAppliance"     // one next hop
+	VirtualApplianceECMP NextHopType = "VirtualApplianceEcmp" // 2 to MaxECMP of them; since API version 2025-07-01
 )
+
+// MaxECMP is how many next hops one route may have (armnetwork, RouteNextHopEcmp).
+const MaxECMP = 64
+
+// TypeFor returns the type of a route with these next hops.
+func TypeFor(hops route.NextHops) NextHopType {
+	if hops.Several() {
+		return VirtualApplianceECMP
+	}
+	return VirtualAppliance
+}
 
 // Route is one user-defined route as the planner sees it.
 type Route struct {
-	Name    string       // unique in the table, compared without case
-	Address string       // addressPrefix as it stands in the table: a prefix or a service tag
-	Prefix  netip.Prefix // Address in canonical form; invalid for a service tag
-	Type    NextHopType
-	NextHop netip.Addr // with VirtualAppliance
+	Name     string       // unique in the table, compared without case
+	Address  string       // addressPrefix as it stands in the table: a prefix or a service tag
+	Prefix   netip.Prefix // Address in canonical form; invalid for a service tag
+	Type     NextHopType
+	NextHops route.NextHops // with VirtualAppliance and VirtualApplianceECMP
 }
 
 // Table is a route table as read, with what is needed to write it back.
@@ -54,7 +67,16 @@ func prefixOf(address string) netip.Prefix {
 	return route.Canonical(p)
 }
 
-// NewRoute returns a route as an adapter reads it.
-func NewRoute(name, address string, typ NextHopType, nextHop netip.Addr) Route {
-	return Route{Name: name, Address: address, Prefix: prefixOf(address), Type: typ, NextHop: nextHop.Unmap()}
+// ECMP reports whether the edit writes a route with several next hops.
+func (e Edit) ECMP() bool {
+	return slices.ContainsFunc(e.Put, func(r Route) bool { return r.NextHops.Several() })
+}
+
+// NewRoute returns a route as an adapter reads it. An invalid next hop is none.
+func NewRoute(name, address string, typ NextHopType, nextHops ...netip.Addr) Route {
+	hops := slices.Clone(nextHops)
+	for i := range hops {
+		hops[i] = hops[i].Unmap()
+	}
+	return Route{Name: name, Address: address, Prefix: prefixOf(address), Type: typ, NextHops: route.NextHopsOf(hops...)}
 }

@@ -1,4 +1,7 @@
-// Package selection decides which NVA carries a prefix.
+// Package selection decides which NVAs carry a prefix.
+//
+// First it is asked who may carry it: how much each of those who announce it is to be trusted. Then the mode of the domain file says how many of
+// those do, and which.
 //
 // Fast away, slow back: an NVA that is not to be used is left at once; one that has just come up, or has just announced the prefix, takes it from
 // a working one only after the hold-down, and later still if it comes and goes (damping). Silence never blackholes: a prefix that any NVA announces
@@ -6,7 +9,6 @@
 package selection
 
 import (
-	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -49,21 +51,31 @@ func (r Reason) String() string {
 type Input struct {
 	Domain    *config.Domain
 	Target    config.Target
-	NVAs      map[string]*state.NVA       // documents by name; a missing one is an NVA that was never heard
-	Installed map[netip.Prefix]netip.Addr // next hops of the target's managed routes
+	NVAs      map[string]*state.NVA           // documents by name; a missing one is an NVA that was never heard
+	Installed map[netip.Prefix]route.NextHops // of the target's managed routes
+	NoECMP    bool                            // Azure takes no routes with several next hops in this table
 	Now       time.Time
 }
 
-// Choice is one prefix with the NVA that carries it.
-type Choice struct {
-	Prefix  netip.Prefix
-	NVA     string
-	NextHop netip.Addr
-	Reason  Reason
-	Passed  []Passed // the NVAs that are preferred to it and were not taken, best first
+// SelectionFor returns how the next hops of p are chosen, as far as Azure lets it.
+func (in Input) SelectionFor(p netip.Prefix) config.Selection {
+	how := in.Target.SelectionFor(p)
+	if in.NoECMP && how.Mode == config.ModeECMP {
+		how.MaxNextHops = 1
+	}
+	return how
 }
 
-// Passed is an NVA that was not taken although it is preferred.
+// Choice is one prefix with the NVAs that carry it.
+type Choice struct {
+	Prefix   netip.Prefix
+	NVAs     []string // at least one, the best first
+	NextHops route.NextHops
+	Reason   Reason
+	Passed   []Passed // the NVAs that would carry it, or share it, but for an obstacle; best first
+}
+
+// Passed is an NVA that was not taken although it would have been its turn.
 type Passed struct {
 	NVA      string
 	Obstacle Obstacle
@@ -132,8 +144,10 @@ func (r Result) Because(c Choice) string {
 			parts = append(parts, p.NVA+" is "+p.Obstacle.String()+" until "+p.Until.UTC().Format(time.RFC3339))
 		}
 	}
-	if own := r.Live.Of[c.NVA]; own.State != liveness.Up {
-		parts = append(parts, c.NVA+" is "+own.String())
+	for _, name := range c.NVAs {
+		if own := r.Live.Of[name]; own.State != liveness.Up {
+			parts = append(parts, name+" is "+own.String())
+		}
 	}
 	if len(parts) == 0 {
 		parts = append(parts, c.Reason.String())
@@ -141,10 +155,11 @@ func (r Result) Because(c Choice) string {
 	return strings.Join(parts, "; ")
 }
 
-// Select answers which next hop every prefix of the target should have.
+// Select answers which next hops every prefix of the target should have.
 func Select(in Input) Result {
 	s := selector{Input: in, result: Result{Live: liveness.Judge(in.Domain, in.NVAs, in.Now)}}
 	s.result.NextLook = s.result.Live.Look
+	s.spreading = s.spread()
 	byPrefix := map[netip.Prefix][]Candidate{}
 	for _, nva := range in.Domain.NVAs {
 		if doc := in.NVAs[nva.Name]; doc != nil && in.Target.Fed(nva.Name) {
@@ -157,11 +172,26 @@ func Select(in Input) Result {
 	}
 	slices.SortFunc(prefixes, route.Compare)
 	for _, p := range prefixes {
-		c, look := Choose(Question{Prefix: p, Installed: s.Installed[p], Policy: in.Domain.Policy, Now: s.Now}, byPrefix[p])
+		q := Question{Prefix: p, How: in.SelectionFor(p), Spreading: s.spreading, Installed: s.Installed[p], Policy: in.Domain.Policy, Now: s.Now}
+		c, look := Choose(q, byPrefix[p])
 		s.result.Choices = append(s.result.Choices, c)
 		s.result.NextLook = Sooner(s.result.NextLook, look)
 	}
 	return s.result
+}
+
+// spread deals the traffic of a target that has anything in mode spread; nil for others.
+func (s *selector) spread() *Spreading {
+	if !s.Target.Spreads() {
+		return nil
+	}
+	var members []Member
+	for _, nva := range s.Domain.NVAs {
+		if s.Target.Fed(nva.Name) {
+			members = append(members, Member{nva, s.result.Live.Of[nva.Name]})
+		}
+	}
+	return NewSpreading(s.Domain.Spread, s.Target.Side, members, s.Now)
 }
 
 // Candidate is one NVA that announces the prefix in question, and may.
@@ -177,14 +207,17 @@ type Candidate struct {
 // Question is what the choice for one prefix depends on beside its candidates.
 type Question struct {
 	Prefix    netip.Prefix
-	Installed netip.Addr // its next hop in the target; invalid: none of ours
+	How       config.Selection
+	Spreading *Spreading     // needed where How is mode spread
+	Installed route.NextHops // its next hops in the target; empty: none of ours
 	Policy    config.Policy
 	Now       time.Time
 }
 
 type selector struct {
 	Input
-	result Result
+	result    Result
+	spreading *Spreading
 }
 
 // announcements adds what the NVA announces and may announce.
@@ -204,7 +237,11 @@ func (s *selector) announcements(nva config.NVA, doc *state.NVA, byPrefix map[ne
 			"announces %d prefixes, maxPrefixes is %d: nothing new is taken from it until it announces fewer or the domain file allows more", len(allowed), nva.MaxPrefixes)})
 	}
 	for _, e := range allowed {
-		if !s.Target.Wants(e.Prefix) || over && s.Installed[e.Prefix] != nva.NextHop(e.Prefix) {
+		if !s.Target.Wants(e.Prefix) || over && !Carries(s.SelectionFor(e.Prefix), nva, e.Prefix, s.Installed[e.Prefix]) {
+			continue
+		}
+		if why := Unfronted(s.SelectionFor(e.Prefix), e.Prefix); why != "" {
+			s.result.Refused = append(s.result.Refused, Refusal{nva.Name, e.Prefix, why})
 			continue
 		}
 		c.Metric, c.Since, c.Losses = e.Attrs.Metric, doc.Facts[e.Prefix].Since, doc.Losses[e.Prefix]
@@ -234,74 +271,12 @@ func Refuse(nva config.NVA, p netip.Prefix) string {
 	return ""
 }
 
-// Choose picks one of the candidates, of which there is at least one, and puts them in the order in which they are preferred. nextLook is when
-// the answer may change without news; zero: never.
-func Choose(q Question, list []Candidate) (choice Choice, nextLook time.Time) {
-	slices.SortFunc(list, func(a, b Candidate) int {
-		return cmp.Or(cmp.Compare(b.NVA.Preference, a.NVA.Preference), cmp.Compare(a.Metric, b.Metric), cmp.Compare(a.NVA.Name, b.NVA.Name))
-	})
-	choice = Choice{Prefix: q.Prefix}
-	for _, c := range list {
-		obstacle, until := q.obstacle(c)
-		if obstacle == 0 || c.Belief.State.Usable() && q.installed(c) {
-			choice.take(q, c, Best)
-			if q.installed(c) && (c.Belief.State != liveness.Up || slices.ContainsFunc(choice.Passed, func(p Passed) bool { return p.Obstacle != NotUp })) {
-				choice.Reason = Kept
-			}
-			return choice, nextLook
-		}
-		choice.Passed = append(choice.Passed, Passed{c.NVA.Name, obstacle, until})
-		nextLook = Sooner(nextLook, until)
+// Unfronted says why p has no next hop although its mode is next-hop-ip, or "".
+func Unfronted(how config.Selection, p netip.Prefix) string {
+	if how.Mode != config.ModeNextHopIP || how.NextHop(p).IsValid() {
+		return ""
 	}
-	c, why := q.leastDoubtful(list)
-	choice.take(q, c, why)
-	choice.Passed = slices.DeleteFunc(choice.Passed, func(p Passed) bool { return p.NVA == c.NVA.Name })
-	return choice, nextLook
-}
-
-func (c *Choice) take(q Question, from Candidate, why Reason) {
-	c.NVA, c.NextHop, c.Reason = from.NVA.Name, from.NVA.NextHop(q.Prefix), why
-}
-
-func (q Question) installed(c Candidate) bool { return q.Installed == c.NVA.NextHop(q.Prefix) }
-
-// obstacle says what keeps the candidate from taking the prefix from another one that works, and until when; zero: nothing.
-func (q Question) obstacle(c Candidate) (Obstacle, time.Time) {
-	switch {
-	case c.Belief.State != liveness.Up:
-		return NotUp, time.Time{}
-	case c.Belief.Untold, q.Policy.HoldDown == config.Never && !c.Since.IsZero() && !c.Told.After(c.Since):
-		return Untold, time.Time{}
-	}
-	held := c.Belief.Trusted
-	if q.Policy.HoldDown != config.Never && !c.Since.IsZero() {
-		held = later(held, c.Since.Add(q.Policy.HoldDown))
-	}
-	switch until := damped(c.Losses, q.Policy.Damping); {
-	case q.Now.Before(until) && until.After(held):
-		return Damped, until
-	case q.Now.Before(held):
-		return HoldDown, held
-	}
-	return 0, time.Time{}
-}
-
-// leastDoubtful picks from candidates of which none is both up and trusted, and none usable and installed. First those that are up: nobody else works. Then
-// those that may forward, the likelier first. What is left is dead or asked to carry nothing: the one that is installed stays, since a move between
-// two of those is worth no write.
-func (q Question) leastDoubtful(list []Candidate) (Candidate, Reason) {
-	for _, s := range []liveness.State{liveness.Up, liveness.Suspect, liveness.ControlLost, liveness.Hold} {
-		if i := slices.IndexFunc(list, func(c Candidate) bool { return c.Belief.State == s }); i >= 0 {
-			if s == liveness.Up {
-				return list[i], Returning
-			}
-			return list[i], LastHolder
-		}
-	}
-	if i := slices.IndexFunc(list, q.installed); i >= 0 {
-		return list[i], LastHolder
-	}
-	return list[0], LastHolder
+	return "the target's nextHops have no address of this family"
 }
 
 func later(a, b time.Time) time.Time {

@@ -86,7 +86,7 @@ func (v nva) document() *state.NVA {
 
 func input(silence config.Silence, installed map[string]string, nvas ...nva) selection.Input {
 	d := &config.Domain{Name: "hub", Policy: config.Policy{Silence: silence, HoldDown: 30 * time.Second}}
-	in := selection.Input{Domain: d, NVAs: map[string]*state.NVA{}, Installed: map[netip.Prefix]netip.Addr{}, Now: now}
+	in := selection.Input{Domain: d, NVAs: map[string]*state.NVA{}, Installed: map[netip.Prefix]route.NextHops{}, Now: now}
 	for _, v := range nvas {
 		d.NVAs = append(d.NVAs, v.config())
 		in.Target.NVAs = append(in.Target.NVAs, v.name)
@@ -94,7 +94,11 @@ func input(silence config.Silence, installed map[string]string, nvas ...nva) sel
 	}
 	for text, name := range installed {
 		p := netip.MustParsePrefix(text)
-		in.Installed[p] = hop(name, p.Addr().Is6())
+		var hops []netip.Addr
+		for n := range strings.FieldsSeq(name) {
+			hops = append(hops, hop(n, p.Addr().Is6()))
+		}
+		in.Installed[p] = route.NextHopsOf(hops...)
 	}
 	return in
 }
@@ -103,7 +107,7 @@ func input(silence config.Silence, installed map[string]string, nvas ...nva) sel
 func show(r selection.Result) string {
 	var out []string
 	for _, c := range r.Choices {
-		out = append(out, fmt.Sprintf("%s %s %s", c.Prefix, c.NVA, c.Reason))
+		out = append(out, fmt.Sprintf("%s %s %s", c.Prefix, strings.Join(c.NVAs, "+"), c.Reason))
 	}
 	return strings.Join(out, "; ")
 }
@@ -162,10 +166,10 @@ func TestSelect(t *testing.T) {
 func TestFamiliesOrderAndNextHops(t *testing.T) {
 	r := selection.Select(input(config.SilenceDown, nil, nva{name: "a", belief: "up", upFor: time.Hour, announces: "fd00:1::/48 10.2.0.0/16 10.1.0.0/16 10.1.0.0/24"}))
 	want := []selection.Choice{
-		{Prefix: netip.MustParsePrefix("10.1.0.0/16"), NVA: "a", NextHop: hop("a", false), Reason: selection.Best},
-		{Prefix: netip.MustParsePrefix("10.1.0.0/24"), NVA: "a", NextHop: hop("a", false), Reason: selection.Best},
-		{Prefix: netip.MustParsePrefix("10.2.0.0/16"), NVA: "a", NextHop: hop("a", false), Reason: selection.Best},
-		{Prefix: netip.MustParsePrefix("fd00:1::/48"), NVA: "a", NextHop: hop("a", true), Reason: selection.Best},
+		{Prefix: netip.MustParsePrefix("10.1.0.0/16"), NVAs: []string{"a"}, NextHops: route.NextHopsOf(hop("a", false)), Reason: selection.Best},
+		{Prefix: netip.MustParsePrefix("10.1.0.0/24"), NVAs: []string{"a"}, NextHops: route.NextHopsOf(hop("a", false)), Reason: selection.Best},
+		{Prefix: netip.MustParsePrefix("10.2.0.0/16"), NVAs: []string{"a"}, NextHops: route.NextHopsOf(hop("a", false)), Reason: selection.Best},
+		{Prefix: netip.MustParsePrefix("fd00:1::/48"), NVAs: []string{"a"}, NextHops: route.NextHopsOf(hop("a", true)), Reason: selection.Best},
 	}
 	if diff := cmp.Diff(want, r.Choices, values()); diff != "" {
 		t.Error(diff)
@@ -177,6 +181,7 @@ func values() cmp.Options {
 	return cmp.Options{
 		cmp.Comparer(func(a, b netip.Prefix) bool { return a == b }),
 		cmp.Comparer(func(a, b netip.Addr) bool { return a == b }),
+		cmp.Comparer(func(a, b route.NextHops) bool { return a == b }),
 	}
 }
 
@@ -327,7 +332,7 @@ func TestLeavingIsNeverDelayed(t *testing.T) {
 		doc.Facts[prefix] = state.Fact{Since: now.Add(-time.Second)}
 		doc.Losses[prefix] = []time.Time{now.Add(-3 * time.Second), now.Add(-2 * time.Second), now.Add(-time.Second)}
 	}
-	if r := selection.Select(in); r.Choices[0].NVA != "b" {
+	if r := selection.Select(in); r.Choices[0].NVAs[0] != "b" {
 		t.Errorf("%s, want b at once", show(r))
 	}
 }
@@ -360,7 +365,21 @@ func TestBecause(t *testing.T) {
 
 var universe = []string{"10.1.0.0/16", "10.2.0.0/16", "fd00:1::/48", "192.168.0.0/16"}
 
-// worlds draws up to four NVAs in any state, with anything installed.
+var (
+	sites = config.Spread{MaxExcess: 0.25, Spokes: []config.Spoke{
+		{Name: "spoke-1", Prefixes: []netip.Prefix{netip.MustParsePrefix("10.1.0.0/16")}},
+		{Name: "spoke-2", Prefixes: []netip.Prefix{netip.MustParsePrefix("10.2.0.0/15"), netip.MustParsePrefix("fd00:1::/32")}},
+	}}
+	inModes = []config.Selection{
+		{Mode: config.ModePrimaryBackup},
+		{Mode: config.ModeECMP, MaxNextHops: 2},
+		{Mode: config.ModeECMP, MaxNextHops: 64},
+		{Mode: config.ModeSpread},
+		{Mode: config.ModeNextHopIP, NextHops: []netip.Addr{hop("z", false), hop("z", true)}},
+	}
+)
+
+// worlds draws up to four NVAs in any state and mode, with anything installed.
 func worlds(beliefs ...string) *rapid.Generator[selection.Input] {
 	return rapid.Custom(func(t *rapid.T) selection.Input {
 		var list []nva
@@ -378,11 +397,22 @@ func worlds(beliefs ...string) *rapid.Generator[selection.Input] {
 		}
 		installed := map[string]string{}
 		for _, p := range universe {
-			if who := rapid.SampledFrom([]string{"", "a", "b", "c", "d", "z"}).Draw(t, "installed"); who != "" {
-				installed[p] = who
+			if who := rapid.SliceOfN(rapid.SampledFrom([]string{"a", "b", "c", "d", "z"}), 0, 3).Draw(t, "installed"); len(who) > 0 {
+				installed[p] = strings.Join(who, " ")
 			}
 		}
-		return input(rapid.SampledFrom([]config.Silence{config.SilenceDown, config.SilenceHold}).Draw(t, "silence"), installed, list...)
+		in := input(rapid.SampledFrom([]config.Silence{config.SilenceDown, config.SilenceHold}).Draw(t, "silence"), installed, list...)
+		in.Domain.Spread = sites
+		in.Target.Selection = rapid.SampledFrom(inModes).Draw(t, "mode")
+		in.Target.Side = rapid.SampledFrom([]string{config.North, "spoke-1", "spoke-2"}).Draw(t, "side")
+		if in.Target.Selection.Mode == config.ModeNextHopIP {
+			for p, hops := range in.Installed {
+				if hops.Several() {
+					in.Installed[p] = route.NextHopsOf(in.Target.Selection.NextHop(p))
+				}
+			}
+		}
+		return in
 	})
 }
 
@@ -418,11 +448,39 @@ func TestAnnouncedPrefixKeepsNextHop(t *testing.T) {
 			if ok != (len(list) > 0) {
 				t.Fatalf("%s: chosen %t, announced by %v", p, ok, list)
 			}
-			if ok && !slices.ContainsFunc(list, func(n config.NVA) bool { return n.Name == c.NVA && n.NextHop(p) == c.NextHop }) {
-				t.Fatalf("%s goes to %s, announced by %v", p, c.NVA, list)
+			if ok {
+				checkHops(t, in, c, list)
 			}
 		}
 	})
+}
+
+// checkHops: the next hops are those of the NVAs that the choice names, as many as the mode allows, and all of these announce the prefix.
+func checkHops(t *rapid.T, in selection.Input, c selection.Choice, list []config.NVA) {
+	t.Helper()
+	var hops []netip.Addr
+	for _, n := range list {
+		if slices.Contains(c.NVAs, n.Name) {
+			hops = append(hops, n.NextHop(c.Prefix))
+		}
+	}
+	how, most := in.Target.Selection, 1
+	switch how.Mode {
+	case config.ModeECMP:
+		most = how.MaxNextHops
+	case config.ModeNextHopIP:
+		most, hops = len(c.NVAs), []netip.Addr{how.NextHop(c.Prefix)}
+	case config.ModePrimaryBackup, config.ModeSpread:
+	}
+	if len(c.NVAs) < 1 || len(c.NVAs) > most || c.NextHops.Empty() || c.NextHops != route.NextHopsOf(hops...) {
+		t.Fatalf("%s: %s goes to %v, %s, announced by %v", how.Mode, c.Prefix, c.NVAs, c.NextHops, list)
+	}
+}
+
+// carries reports whether the NVA has the prefix in the target.
+func carries(in selection.Input, name string, p netip.Prefix) bool {
+	n, _ := in.Domain.NVA(name)
+	return selection.Carries(in.Target.Selection, n, p, in.Installed[p])
 }
 
 func TestNothingMovesOntoADoubtfulOne(t *testing.T) {
@@ -432,9 +490,11 @@ func TestNothingMovesOntoADoubtfulOne(t *testing.T) {
 		belief := func(name string) liveness.State { return r.Live.Of[name].State }
 		for _, c := range r.Choices {
 			anyUp := slices.ContainsFunc(candidates(in, c.Prefix), func(n config.NVA) bool { return belief(n.Name) == liveness.Up })
-			stays := in.Installed[c.Prefix] == c.NextHop
-			if l := belief(c.NVA); anyUp && l != liveness.Up && (!l.Usable() || !stays) {
-				t.Fatalf("%s goes to %s (%s, installed %t) although one is up", c.Prefix, c.NVA, l, stays)
+			for _, name := range c.NVAs {
+				stays := carries(in, name, c.Prefix)
+				if l := belief(name); anyUp && l != liveness.Up && (!l.Usable() || !stays) {
+					t.Fatalf("%s goes to %s (%s, installed %t) although one is up", c.Prefix, name, l, stays)
+				}
 			}
 		}
 	})
@@ -446,13 +506,14 @@ func TestAllSilentMovesNothing(t *testing.T) {
 		for _, doc := range in.NVAs {
 			doc.Since = now.Add(-time.Second) // at once
 		}
-		for _, c := range selection.Select(in).Choices {
-			was, installed := in.Installed[c.Prefix]
+		r := selection.Select(in)
+		for _, c := range r.Choices {
+			was := in.Installed[c.Prefix]
 			holds := slices.ContainsFunc(candidates(in, c.Prefix), func(n config.NVA) bool {
-				return n.NextHop(c.Prefix) == was && in.NVAs[n.Name].Heard() && !in.NVAs[n.Name].Draining()
+				return carries(in, n.Name, c.Prefix) && r.Live.Of[n.Name].State == liveness.Hold // lost together with the others
 			})
-			if installed && holds && c.NextHop != was {
-				t.Fatalf("%s moves from %s to %s while everybody is silent", c.Prefix, was, c.NextHop)
+			if holds && !c.NextHops.Without(was).Empty() {
+				t.Fatalf("%s moves from %s to %s while everybody is silent", c.Prefix, was, c.NextHops)
 			}
 		}
 	})
@@ -462,15 +523,16 @@ func TestHoldDownNeverMovesFromAWorkingOne(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		in := any5().Draw(t, "world")
 		for _, c := range selection.Select(in).Choices {
-			doc := in.NVAs[c.NVA]
-			waits := in.Now.Before(doc.Since.Add(in.Domain.Policy.HoldDown))
-			if !waits || in.Installed[c.Prefix] == c.NextHop {
-				continue
-			}
-			for _, n := range candidates(in, c.Prefix) {
-				works := in.NVAs[n.Name].Heard() && !in.NVAs[n.Name].Silent() && !in.NVAs[n.Name].Draining()
-				if works && in.Installed[c.Prefix] == n.NextHop(c.Prefix) {
-					t.Fatalf("%s leaves %s, which works, for %s in its hold-down", c.Prefix, n.Name, c.NVA)
+			for _, name := range c.NVAs {
+				waits := in.Now.Before(in.NVAs[name].Since.Add(in.Domain.Policy.HoldDown))
+				if !waits || carries(in, name, c.Prefix) {
+					continue
+				}
+				for _, n := range candidates(in, c.Prefix) {
+					works := in.NVAs[n.Name].Heard() && !in.NVAs[n.Name].Silent() && !in.NVAs[n.Name].Draining()
+					if works && carries(in, n.Name, c.Prefix) {
+						t.Fatalf("%s has %s, which works, and gets %s in its hold-down", c.Prefix, n.Name, name)
+					}
 				}
 			}
 		}

@@ -105,6 +105,21 @@ type Pending struct {
 	Weight  float64   `json:"weight"` // per second from At on
 }
 
+// ECMPRefusal says that Azure takes no route with several next hops in the target's table: not every region does.
+type ECMPRefusal struct {
+	At      time.Time `json:"at"`
+	Config  string    `json:"config"`  // ETag of the domain file that asked for such routes
+	Message string    `json:"message"` // what Azure said
+}
+
+// ECMPRetry is how long a refusal is believed.
+const ECMPRetry = 24 * time.Hour
+
+// Holds reports whether the refusal still counts: with another domain file, and once a day, it is tried again. A nil refusal never does.
+func (r *ECMPRefusal) Holds(config string, now time.Time) bool {
+	return r != nil && r.Config == config && now.Before(r.At.Add(ECMPRetry))
+}
+
 // Target is what is known of one target.
 type Target struct {
 	Schema  int      `json:"schema"`
@@ -118,6 +133,7 @@ type Target struct {
 	NotBefore time.Time         `json:"notBefore,omitzero"`
 	FireAt    time.Time         `json:"fireAt,omitzero"` // when a waiting change is written
 	Pending   *Pending          `json:"pending,omitempty"`
+	NoECMP    *ECMPRefusal      `json:"noEcmp,omitempty"`
 	Applied   map[string]uint64 `json:"applied,omitempty"` // revision of each NVA's document behind the table (invariant I2)
 	Result    Result            `json:"result,omitzero"`
 	Carried   []Carried         `json:"carried,omitempty"`  // who carries what and why, as of the last result that left the table as desired
@@ -127,11 +143,11 @@ type Target struct {
 	LastGood  time.Time         `json:"lastGood,omitzero"` // when the table was last known to be as desired
 }
 
-// Carried is a set of prefixes that have one next hop for one reason.
+// Carried is a set of prefixes that have the same next hops for one reason.
 type Carried struct {
-	NVA      string         `json:"nva"`
-	NextHop  netip.Addr     `json:"nextHop"`
-	Why      string         `json:"why"` // for people: "nva-a is down since 2026-05-28T12:03:04Z (expired, witnessed by nva-b)"
+	NVAs     []string       `json:"nvas"`     // the best first
+	NextHops []netip.Addr   `json:"nextHops"` // ascending
+	Why      string         `json:"why"`      // for people: "nva-a is down since 2026-05-28T12:03:04Z (expired, witnessed by nva-b)"
 	Prefixes []netip.Prefix `json:"prefixes"`
 }
 

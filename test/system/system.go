@@ -3,6 +3,7 @@
 package system
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -15,6 +16,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
@@ -178,7 +180,7 @@ type Route struct {
 	Name       string
 	Prefix     string
 	Type       string
-	NextHop    string
+	NextHop    string // several with commas between them
 	Properties json.RawMessage
 }
 
@@ -205,11 +207,14 @@ func (s *System) Routes(id string) (map[string]Route, error) {
 			AddressPrefix    string
 			NextHopType      string
 			NextHopIPAddress string `json:"nextHopIpAddress"`
+			NextHop          struct {
+				Addresses []string `json:"nextHopIpAddresses"`
+			}
 		}
 		if err := json.Unmarshal(r.Properties, &p); err != nil {
 			return nil, fmt.Errorf("route %s of %s: %w", r.Name, id, err)
 		}
-		out[p.AddressPrefix] = Route{Name: r.Name, Prefix: p.AddressPrefix, Type: p.NextHopType, NextHop: p.NextHopIPAddress, Properties: r.Properties}
+		out[p.AddressPrefix] = Route{Name: r.Name, Prefix: p.AddressPrefix, Type: p.NextHopType, NextHop: cmp.Or(p.NextHopIPAddress, strings.Join(p.NextHop.Addresses, ",")), Properties: r.Properties}
 	}
 	return out, nil
 }
