@@ -72,8 +72,10 @@ func (l *bfdLab) farAddresses(i int) []string {
 // newBFDLab joins the namespaces and starts daemons in them, then the speaker.
 func newBFDLab(t *testing.T, multihop, passive bool, mult int, daemons ...bfdDaemon) *bfdLab {
 	t.Helper()
-	l := &bfdLab{t: t, multihop: multihop, passive: passive, mult: mult, ours: netns.New(t), middle: netns.New(t), daemons: daemons,
-		changes: make(chan bfd.Change, 100), newest: map[string]bfd.Change{}}
+	l := &bfdLab{
+		t: t, multihop: multihop, passive: passive, mult: mult, ours: netns.New(t), middle: netns.New(t), daemons: daemons,
+		changes: make(chan bfd.Change, 100), newest: map[string]bfd.Change{},
+	}
 	must(t, netns.Pair(l.ours, l.middle, "eth0", "ours"))
 	must(t, l.ours.Batch("addr add "+ourAddress+"/24 dev eth0", "addr add "+ourAddress6+"/64 dev eth0 nodad"))
 	for i := range daemons {
