@@ -28,7 +28,7 @@ func witness(n located.Node, self string) *Witness {
 		Misses:   located.Or(m.Get("misses"), DefaultProbeMisses, "a number from 2 to 50", located.Int(2, 50)),
 		SelfTest: selfTest(m.Need("selfTest", wantSelfTest)),
 	}
-	w.Listen, _ = located.Value(m.Need("listen", wantListen), wantListen, parseDataPlane)
+	w.Listen, _ = located.Value(m.Need("listen", wantListen), wantListen, parseLocal)
 	w.KeyFile, _ = located.Value(m.Need("keyFile", "an absolute path"), "an absolute path", parsePath)
 	w.Peers = watched(m.Get("peers"), w, self)
 	if !n.Present() {
@@ -90,7 +90,7 @@ func watchedPeer(n located.Node, w *Witness) echo.Peer {
 		if a, err := parseAddress(s); err == nil {
 			return netip.AddrPortFrom(a, w.Listen.Port()), nil
 		}
-		return parseDataPlane(s)
+		return parseLocal(s)
 	})
 	switch at := m.Get("address"); {
 	case !p.Address.IsValid() || !w.Listen.IsValid():
@@ -100,17 +100,6 @@ func watchedPeer(n located.Node, w *Witness) echo.Peer {
 		at.Reportf("found %s, which is the address of this machine", p.Address.Addr())
 	}
 	return p
-}
-
-func parseDataPlane(s string) (netip.AddrPort, error) {
-	a, err := netip.ParseAddrPort(s)
-	if err != nil || a.Port() == 0 || a.Addr().Zone() != "" || a.Addr().Is4In6() || a.Addr().IsMulticast() {
-		return netip.AddrPort{}, fmt.Errorf("found %q", s)
-	}
-	if a.Addr().IsUnspecified() {
-		return netip.AddrPort{}, fmt.Errorf("found %q, which is every address of this machine", s)
-	}
-	return a, nil
 }
 
 func selfChecks(n located.Node) []check.Config {
