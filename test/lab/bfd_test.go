@@ -51,6 +51,8 @@ type bfdLab struct {
 	speaker      *bfd.Speaker
 	metrics      bfd.Metrics
 	changes      chan bfd.Change
+	newest       map[string]bfd.Change // by session
+	since        time.Time             // of the step
 }
 
 // Addresses of ours and of the daemons, which begin at 10.0.2.4 or, behind the router, at 10.0.3.4.
@@ -70,7 +72,10 @@ func (l *bfdLab) farAddresses(i int) []string {
 // newBFDLab joins the namespaces and starts daemons in them, then the speaker.
 func newBFDLab(t *testing.T, multihop, passive bool, mult int, daemons ...bfdDaemon) *bfdLab {
 	t.Helper()
-	l := &bfdLab{t: t, multihop: multihop, passive: passive, mult: mult, ours: netns.New(t), middle: netns.New(t), daemons: daemons, changes: make(chan bfd.Change, 100)}
+	l := &bfdLab{
+		t: t, multihop: multihop, passive: passive, mult: mult, ours: netns.New(t), middle: netns.New(t), daemons: daemons,
+		changes: make(chan bfd.Change, 100), newest: map[string]bfd.Change{},
+	}
 	must(t, netns.Pair(l.ours, l.middle, "eth0", "ours"))
 	must(t, l.ours.Batch("addr add "+ourAddress+"/24 dev eth0", "addr add "+ourAddress6+"/64 dev eth0 nodad"))
 	for i := range daemons {
@@ -144,22 +149,38 @@ func (l *bfdLab) speak() {
 	})
 }
 
-// hear waits until every session has said its next news, which must be this, and returns it.
+// begin begins a step: news from before says nothing about it.
+func (l *bfdLab) begin() { l.since = time.Now() }
+
+// hear waits until the newest news of every session is this, and of this step, and returns it. What comes before is told and passed over: on a
+// machine that is busy enough a session may flap, and heal.
 func (l *bfdLab) hear(what string, want bfd.State, diags ...bfd.Diag) (all []bfd.Change) {
 	l.t.Helper()
+	matches := func(c bfd.Change) bool {
+		return c.State == want && (want == bfd.Up || c.At.After(l.since)) &&
+			(len(diags) < 1 || c.Diag == diags[0]) && (len(diags) < 2 || c.RemoteDiag == diags[1])
+	}
 	deadline := time.After(60 * time.Second)
-	for range l.speaker.Status() {
+	for {
+		all = all[:0]
+		for _, s := range l.speaker.Status() {
+			if c, ok := l.newest[s.Session]; ok && matches(c) {
+				all = append(all, c)
+			}
+		}
+		if len(all) == len(l.speaker.Status()) {
+			return all
+		}
 		select {
 		case c := <-l.changes:
-			if c.State != want || len(diags) > 0 && c.Diag != diags[0] || len(diags) > 1 && c.RemoteDiag != diags[1] {
-				l.t.Fatalf("%s: %s is %s, %s (the peer: %s); want %s %v", what, c.Session, c.State, c.Diag, c.RemoteDiag, want, diags)
+			l.newest[c.Session] = c
+			if !matches(c) {
+				l.t.Logf("%s: %s is %s, %s (the peer: %s)", what, c.Session, c.State, c.Diag, c.RemoteDiag)
 			}
-			all = append(all, c)
 		case <-deadline:
-			l.t.Fatalf("%s: not in time: %+v", what, l.speaker.Status())
+			l.t.Fatalf("%s: not in time, want %s %v: %+v", what, want, diags, l.speaker.Status())
 		}
 	}
-	return all
 }
 
 // up waits until all sessions are up on both sides and the intervals are agreed.
@@ -178,15 +199,15 @@ func (l *bfdLab) up(what string, daemon bfdDaemon) {
 
 // dead waits until all sessions are Down since nothing is heard, which has to be noticed by the Detection Time. How late the machine lets the
 // process run is not our matter: the bound is wide, and the figure is shown.
-func (l *bfdLab) dead(what string, since time.Time) {
+func (l *bfdLab) dead(what string) {
 	l.t.Helper()
 	detection := time.Duration(l.mult) * bfdInterval
 	for _, c := range l.hear(what, bfd.Down, bfd.DetectionTimeExpired) {
 		after := c.At.Sub(c.Heard)
-		if after < detection || after > detection+2*time.Second {
+		if after < detection || after > detection+5*time.Second {
 			l.t.Errorf("%s: %s noticed %s after the last packet, want %s", what, c.Session, after, detection)
 		}
-		l.t.Logf("bfd: %s: %s Down %s after the last packet, %s after it happened", what, c.Session, after.Round(100*time.Microsecond), c.At.Sub(since).Round(time.Millisecond))
+		l.t.Logf("bfd: %s: %s Down %s after the last packet, %s after it happened", what, c.Session, after.Round(100*time.Microsecond), c.At.Sub(l.since).Round(time.Millisecond))
 	}
 }
 
@@ -358,40 +379,48 @@ func bfdInterop(t *testing.T, l *bfdLab, d bfdDaemon) {
 	t.Helper()
 	l.up("the beginning", d)
 
-	cut := time.Now()
+	l.begin()
 	must(t, l.middle.Batch("link set far0 down"))
-	l.dead("the link is cut", cut)
+	l.dead("the link is cut")
 	must(t, l.middle.Batch("link set far0 up"))
 	l.repair()
 	l.up("the link is back", d)
 
+	l.begin()
 	l.misdirect()
 	l.unheard("what we send is lost")
 	l.redirect()
 	l.up("it gets there again", d)
 
-	for _, s := range l.speaker.Status() {
-		must(t, l.speaker.Disable(s.Session))
-	}
+	l.begin()
+	l.all(l.speaker.Disable)
 	l.hear("held down here", bfd.AdminDown, bfd.AdministrativelyDown)
 	l.fars[0].until("the daemon sees it", func() bool { return !d.up(ourAddress) && !d.up(ourAddress6) })
-	for _, s := range l.speaker.Status() {
-		must(t, l.speaker.Enable(s.Session))
-	}
+	l.all(l.speaker.Enable)
 	l.up("no longer held down", d)
 
-	killed := time.Now()
+	l.begin()
 	d.kill()
-	l.dead("the daemon is killed", killed)
+	l.dead("the daemon is killed")
 	d.launch()
 	l.up("the daemon is back", d)
 
+	l.begin()
 	l.hear("held down there", d.hold())
 	d.letGo()
 	l.up("no longer held down there", d)
 
+	l.begin()
 	d.stop() // both leave without a word
 	l.hear("the daemon is stopped", bfd.Down, bfd.DetectionTimeExpired)
+}
+
+// all does something with every session.
+func (l *bfdLab) all(do func(session string) error) {
+	l.t.Helper()
+	for _, s := range l.speaker.Status() {
+		must(l.t, do(s.Session))
+	}
 }
 
 // repair sets the routes again that the middle, or a link that was down, has lost.
