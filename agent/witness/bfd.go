@@ -129,7 +129,7 @@ func (b *BFD) speak(ctx context.Context, tell func(Sight)) error {
 	err = speaker.Run(ctx, news.put)
 	cancel()
 	<-listened
-	return err //nolint:wrapcheck // it names the session
+	return err
 }
 
 // latest keeps the latest change of every session: the speaker must not wait, and only the last word counts.
