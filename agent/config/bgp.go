@@ -173,6 +173,11 @@ func parseBGPListen(s string) (netip.AddrPort, error) {
 	if s == "none" {
 		return netip.AddrPort{}, nil
 	}
+	return parseLocal(s)
+}
+
+// parseLocal reads an address of this machine with a port.
+func parseLocal(s string) (netip.AddrPort, error) {
 	a, err := netip.ParseAddrPort(s)
 	if err != nil || a.Port() == 0 || a.Addr().Zone() != "" || a.Addr().Is4In6() || a.Addr().IsMulticast() {
 		return netip.AddrPort{}, fmt.Errorf("found %q", s)

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/pointsman/pointsman/agent/bfd"
 	"github.com/pointsman/pointsman/agent/check"
 	"github.com/pointsman/pointsman/agent/echo"
 	"github.com/pointsman/pointsman/agent/reach"
@@ -41,12 +42,13 @@ type Config struct {
 
 // Witness says which peers are watched, and how.
 type Witness struct {
-	Listen   netip.AddrPort // of UDP echo
+	Listen   netip.AddrPort // of UDP echo; zero: there is none, and nothing of the next three
 	KeyFile  string
 	Every    time.Duration
 	Misses   int
 	SelfTest SelfTest
 	Peers    []echo.Peer
+	BFD      []bfd.Session // with the names of the NVAs
 }
 
 // SelfTest says how this machine makes sure that its own packets get out.
@@ -145,6 +147,9 @@ const (
 	DefaultSelfTestEvery   = time.Second
 	DefaultSelfTestTimeout = 500 * time.Millisecond
 	DefaultSelfTestMisses  = 3
+
+	DefaultBFDInterval   = 300 * time.Millisecond // as FRR's bfdd
+	DefaultBFDMultiplier = 3
 
 	DefaultCheckEvery   = 5 * time.Second
 	DefaultCheckTimeout = 2 * time.Second

@@ -55,7 +55,7 @@ func TestReferenceNamesEveryField(t *testing.T) {
 	mappings := 0
 	for _, text := range []string{
 		"x: 1", "bus: {x: 1}", "sources: [{x: 1}]", "sources: [{kernel: {x: 1}}]", "gather: {x: 1}", "beat: {x: 1}", "log: {x: 1}",
-		"witness: {x: 1}", "witness: {selfTest: {x: 1}}", "witness: {peers: [{x: 1}]}", "selfCheck: [{x: 1}]", "scheduledEvents: {x: 1}",
+		"witness: {x: 1}", "witness: {selfTest: {x: 1}}", "witness: {peers: [{x: 1}]}", "witness: {peers: [{bfd: {x: 1}}]}", "selfCheck: [{x: 1}]", "scheduledEvents: {x: 1}",
 	} {
 		_, problems := config.Parse("f", []byte(text))
 		for _, p := range problems {
@@ -71,8 +71,8 @@ func TestReferenceNamesEveryField(t *testing.T) {
 			}
 		}
 	}
-	if mappings != 12 {
-		t.Errorf("%d mappings were checked, want 12", mappings)
+	if mappings != 13 {
+		t.Errorf("%d mappings were checked, want 13", mappings)
 	}
 }
 

@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"net/netip"
 	"net/url"
+	"slices"
 	"time"
 
+	"github.com/pointsman/pointsman/agent/bfd"
 	"github.com/pointsman/pointsman/agent/check"
 	"github.com/pointsman/pointsman/agent/echo"
 	"github.com/pointsman/pointsman/agent/reach"
@@ -24,28 +26,45 @@ const (
 func witness(n located.Node, self string) *Witness {
 	m := n.Map("listen", "keyFile", "every", "misses", "selfTest", "peers")
 	w := &Witness{
-		Every:    duration(m.Get("every"), DefaultProbeEvery, 50*time.Millisecond, 10*time.Second),
-		Misses:   located.Or(m.Get("misses"), DefaultProbeMisses, "a number from 2 to 50", located.Int(2, 50)),
-		SelfTest: selfTest(m.Need("selfTest", wantSelfTest)),
+		Listen:  located.Or(m.Get("listen"), netip.AddrPort{}, wantListen, parseLocal),
+		KeyFile: located.Or(m.Get("keyFile"), "", "an absolute path", parsePath),
+		Every:   duration(m.Get("every"), DefaultProbeEvery, 50*time.Millisecond, 10*time.Second),
+		Misses:  located.Or(m.Get("misses"), DefaultProbeMisses, "a number from 2 to 50", located.Int(2, 50)),
 	}
-	w.Listen, _ = located.Value(m.Need("listen", wantListen), wantListen, parseDataPlane)
-	w.KeyFile, _ = located.Value(m.Need("keyFile", "an absolute path"), "an absolute path", parsePath)
-	w.Peers = watched(m.Get("peers"), w, self)
+	watched(m.Get("peers"), w, self)
+	w.SelfTest = selfTest(m.Need("selfTest", wantSelfTest), len(w.BFD) > 0)
+	if len(w.Peers) > 0 || len(w.BFD) == 0 || m.Get("listen").Present() {
+		m.Need("listen", wantListen)
+		m.Need("keyFile", "an absolute path")
+	} else {
+		w.Every, w.Misses = 0, 0
+		for _, key := range []string{"keyFile", "every", "misses"} {
+			if m.Get(key).Present() {
+				m.Get(key).Reportf("of no use without listen: every peer is watched by BFD")
+			}
+		}
+	}
 	if !n.Present() {
 		return nil
 	}
 	return w
 }
 
-func selfTest(n located.Node) SelfTest {
+// selfTest reads the self-test. BFD says only when a peer is lost how long it has been missing, so the rounds must be close together to have one in that
+// time.
+func selfTest(n located.Node, withBFD bool) SelfTest {
 	if n.Scalar() {
 		located.Value(n, wantSelfTest, located.OneOf("none"))
 		return SelfTest{}
 	}
 	m := n.Map("targets", "every", "timeout", "misses")
+	every := DefaultSelfTestEvery
+	if withBFD {
+		every = DefaultSelfTestEvery / 5
+	}
 	t := SelfTest{
 		Targets: each(m.Need("targets", `a list of lines such as "tcp 168.63.129.16:80"`), reach.Want, reach.Parse),
-		Every:   duration(m.Get("every"), DefaultSelfTestEvery, 100*time.Millisecond, time.Minute),
+		Every:   duration(m.Get("every"), every, 100*time.Millisecond, time.Minute),
 		Timeout: duration(m.Get("timeout"), DefaultSelfTestTimeout, 10*time.Millisecond, 10*time.Second),
 		Misses:  located.Or(m.Get("misses"), DefaultSelfTestMisses, "a number from 1 to 50", located.Int(1, 50)),
 	}
@@ -55,7 +74,8 @@ func selfTest(n located.Node) SelfTest {
 	return t
 }
 
-func watched(n located.Node, w *Witness, self string) []echo.Peer {
+// watched reads who is watched into w.
+func watched(n located.Node, w *Witness, self string) {
 	items := n.List()
 	if n.Present() && len(items) == 0 {
 		n.Reportf("the list is empty: want at least one peer such as {nva: nva2, address: 10.0.1.5}, or no list for an agent that only answers")
@@ -63,54 +83,77 @@ func watched(n located.Node, w *Witness, self string) []echo.Peer {
 	if len(items) > event.MaxPeers {
 		n.Reportf("%d peers: want at most %d", len(items), event.MaxPeers)
 	}
-	var out []echo.Peer
+	names := map[string]bool{}
 	for _, item := range items {
-		p := watchedPeer(item, w)
-		if p.NVA != "" && p.NVA == self {
-			item.Reportf("%s is this NVA itself", p.NVA)
+		m := item.Map("nva", "address", "bfd")
+		name, ok := located.Value(m.Need("nva", wantName), wantName, parseName)
+		switch {
+		case ok && name == self:
+			item.Reportf("%s is this NVA itself", name)
+		case ok && names[name]:
+			item.Reportf("a second peer with the name %s", name)
 		}
-		for _, other := range out {
-			switch {
-			case p.NVA != "" && other.NVA == p.NVA:
-				item.Reportf("a second peer with the name %s", p.NVA)
-			case p.Address.IsValid() && other.Address == p.Address:
-				item.Reportf("a second peer with the address %s", p.Address)
-			}
+		names[name] = true
+		session := m.Get("bfd")
+		switch {
+		case session.Present() && m.Get("address").Present():
+			item.Reportf("found address and bfd: want one way to watch a peer")
+		case session.Present():
+			w.BFD = append(w.BFD, bfdSession(session, name))
+		default:
+			w.Peers = append(w.Peers, echo.Peer{NVA: name, Address: echoAddress(m, w)})
 		}
-		out = append(out, p)
 	}
-	return out
+	if err := (bfd.Config{Sessions: w.BFD}).Validate(); err != nil && len(n.Problems()) == 0 {
+		n.Reportf("%s", err)
+	}
 }
 
-func watchedPeer(n located.Node, w *Witness) echo.Peer {
-	m := n.Map("nva", "address")
-	var p echo.Peer
-	p.NVA, _ = located.Value(m.Need("nva", wantName), wantName, parseName)
-	p.Address, _ = located.Value(m.Need("address", wantPeer), wantPeer, func(s string) (netip.AddrPort, error) {
+func echoAddress(m located.Map, w *Witness) netip.AddrPort {
+	found, _ := located.Value(m.Need("address", wantPeer), wantPeer, func(s string) (netip.AddrPort, error) {
 		if a, err := parseAddress(s); err == nil {
 			return netip.AddrPortFrom(a, w.Listen.Port()), nil
 		}
-		return parseDataPlane(s)
+		return parseLocal(s)
 	})
-	switch at := m.Get("address"); {
-	case !p.Address.IsValid() || !w.Listen.IsValid():
-	case p.Address.Addr().Is4() != w.Listen.Addr().Is4():
-		at.Reportf("found %s: want the family of listen, %s", p.Address.Addr(), w.Listen.Addr())
-	case p.Address.Addr() == w.Listen.Addr():
-		at.Reportf("found %s, which is the address of this machine", p.Address.Addr())
+	at := m.Get("address")
+	switch {
+	case !found.IsValid() || !w.Listen.IsValid():
+	case found.Addr().Is4() != w.Listen.Addr().Is4():
+		at.Reportf("found %s: want the family of listen, %s", found.Addr(), w.Listen.Addr())
+	case found.Addr() == w.Listen.Addr():
+		at.Reportf("found %s, which is the address of this machine", found.Addr())
+	case slices.ContainsFunc(w.Peers, func(p echo.Peer) bool { return p.Address == found }):
+		at.Reportf("a second peer with the address %s", found)
 	}
-	return p
+	return found
 }
 
-func parseDataPlane(s string) (netip.AddrPort, error) {
-	a, err := netip.ParseAddrPort(s)
-	if err != nil || a.Port() == 0 || a.Addr().Zone() != "" || a.Addr().Is4In6() || a.Addr().IsMulticast() {
-		return netip.AddrPort{}, fmt.Errorf("found %q", s)
+// bfdSession reads a session; its fields are called as FRR calls them.
+func bfdSession(n located.Node, name string) bfd.Session {
+	m := n.Map("address", "localAddress", "multihop", "minimumTtl", "transmitInterval", "receiveInterval", "detectMultiplier", "passive")
+	s := bfd.Session{
+		Name:          name,
+		Local:         located.Or(m.Get("localAddress"), netip.Addr{}, wantAddress, netip.ParseAddr),
+		Multihop:      located.Or(m.Get("multihop"), false, "true or false", located.Bool),
+		DesiredMinTx:  duration(m.Get("transmitInterval"), DefaultBFDInterval, bfd.ShortestInterval, bfd.LongestInterval),
+		RequiredMinRx: duration(m.Get("receiveInterval"), DefaultBFDInterval, bfd.ShortestInterval, bfd.LongestInterval),
+		DetectMult:    located.Or(m.Get("detectMultiplier"), DefaultBFDMultiplier, "a number from 1 to 255", located.Int(1, 255)),
+		Passive:       located.Or(m.Get("passive"), false, "true or false", located.Bool),
 	}
-	if a.Addr().IsUnspecified() {
-		return netip.AddrPort{}, fmt.Errorf("found %q, which is every address of this machine", s)
+	s.Peer, _ = located.Value(m.Need("address", wantAddress), wantAddress, netip.ParseAddr)
+	ttl := m.Get("minimumTtl")
+	s.MinTTL = located.Or(ttl, 0, "a number from 1 to 255", located.Int(1, 255))
+	switch {
+	case s.Multihop && !ttl.Present():
+		s.MinTTL = 254 // one router between, as FRR has it
+	case !s.Multihop && ttl.Present():
+		ttl.Reportf("of no use without multihop: on one hop it is 255 (RFC 5881, section 5)")
 	}
-	return a, nil
+	if err := (bfd.Config{Sessions: []bfd.Session{s}}).Validate(); err != nil && s.Peer.IsValid() && name != "" {
+		n.Reportf("%s", err)
+	}
+	return s
 }
 
 func selfChecks(n located.Node) []check.Config {

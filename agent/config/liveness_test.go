@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
+	"github.com/pointsman/pointsman/agent/bfd"
 	"github.com/pointsman/pointsman/agent/check"
 	"github.com/pointsman/pointsman/agent/config"
 	"github.com/pointsman/pointsman/agent/echo"
@@ -80,7 +81,36 @@ func TestReferenceOfLivenessIsTheDefaults(t *testing.T) {
 		}
 		text = before + "\n" + regexp.MustCompile(`(?m)^# `).ReplaceAllString(block, "") + "\n\n" + after
 	}
-	expectLiveness(t, text, livenessDefaults())
+	want := livenessDefaults()
+	want.Witness.BFD = []bfd.Session{bfdDefaults()}
+	expectLiveness(t, text, want)
+}
+
+func bfdDefaults() bfd.Session {
+	return bfd.Session{
+		Name: "nva3", Peer: netip.MustParseAddr("10.0.1.6"), DesiredMinTx: 300 * time.Millisecond, RequiredMinRx: 300 * time.Millisecond, DetectMult: 3,
+	}
+}
+
+func TestPeersByBFD(t *testing.T) {
+	several := bfd.Session{
+		Name: "nva4", Peer: netip.MustParseAddr("2001:db8::7"), Local: netip.MustParseAddr("2001:db8::4"), Multihop: true, MinTTL: 250,
+		DesiredMinTx: 50 * time.Millisecond, RequiredMinRx: 100 * time.Millisecond, DetectMult: 5, Passive: true,
+	}
+	expectLiveness(t, aSource+`
+witness:
+  selfTest: {targets: ["icmp 10.0.1.1"]}
+  peers:
+    - {nva: nva3, bfd: {address: 10.0.1.6}}
+    - nva: nva4
+      bfd: {address: "2001:db8::7", localAddress: "2001:db8::4", multihop: true, minimumTtl: 250, transmitInterval: 50ms, receiveInterval: 100ms, detectMultiplier: 5, passive: true}
+`, config.Config{Witness: &config.Witness{
+		SelfTest: config.SelfTest{
+			Targets: []reach.Target{{Kind: reach.ICMP, Address: netip.AddrPortFrom(netip.MustParseAddr("10.0.1.1"), 0)}},
+			Every:   200 * time.Millisecond, Timeout: 500 * time.Millisecond, Misses: 3,
+		},
+		BFD: []bfd.Session{bfdDefaults(), several},
+	}})
 }
 
 func TestEveryFieldOfLiveness(t *testing.T) {
@@ -148,8 +178,17 @@ func TestProblemsOfLiveness(t *testing.T) {
 		`witness: {listen: "10.0.1.4:9811", keyFile: /k, selfTest: none, peers: [{nva: nva1, address: 10.0.1.5}, {nva: a, address: 10.0.1.4}, {nva: a, address: "::1"}, {nva: b, address: 10.0.1.5}, {address: x}]}`: {
 			"witness.peers[0]: nva1 is this NVA itself", "witness.peers[1].address: found 10.0.1.4, which is the address of this machine",
 			"witness.peers[2].address: found ::1: want the family of listen", "witness.peers[2]: a second peer with the name a",
-			"witness.peers[3]: a second peer with the address 10.0.1.5:9811", "witness.peers[4].nva: missing", `witness.peers[4].address: found "x"`,
+			"witness.peers[3].address: a second peer with the address 10.0.1.5:9811", "witness.peers[4].nva: missing", `witness.peers[4].address: found "x"`,
 		},
+		"witness: {keyFile: /k, every: 1s, misses: 3, selfTest: none, peers: [{nva: b, bfd: {address: 10.0.1.6}}]}": {
+			"witness.keyFile: of no use without listen", "witness.every: of no use without listen", "witness.misses: of no use without listen",
+		},
+		`witness: {selfTest: none, peers: [{nva: b, bfd: {address: 10.0.1.6}, address: 10.0.1.6}, {nva: c, bfd: {}}, {nva: d, bfd: {address: 224.0.0.1, minimumTtl: 3, passive: 1}}, {nva: e, bfd: {address: 10.0.1.7, transmitInterval: 1ms, detectMultiplier: 0}}]}`: {
+			"witness.peers[0]: found address and bfd: want one way to watch a peer", "witness.peers[1].bfd.address: missing", "bfd: session d: the peer is 224.0.0.1",
+			"witness.peers[2].bfd.minimumTtl: of no use without multihop", "witness.peers[2].bfd.passive: found", "witness.peers[3].bfd.transmitInterval: found",
+			"witness.peers[3].bfd.detectMultiplier: found",
+		},
+		"witness: {selfTest: none, peers: [{nva: b, bfd: {address: 10.0.1.6}}, {nva: c, bfd: {address: 10.0.1.6}}]}": {"session b has the same peer"},
 		"selfCheck: []": {"selfCheck: the list is empty: want at least one check"},
 		`selfCheck: [{}, {tcp: "127.0.0.1:1", uplinks: [a]}, {command: []}, {command: [check]}, {uplinks: []}, {uplinks: [eth1], fall: 1}, {tcp: "127.0.0.1:0"}, {tcp: "127.0.0.1:1", timeout: 10s}]`: {
 			"selfCheck[0]: found 0 of command, tcp and uplinks: want one of them", "selfCheck[1]: found 2 of command, tcp and uplinks",

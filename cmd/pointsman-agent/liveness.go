@@ -10,6 +10,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/pointsman/pointsman/agent/bfd"
 	"github.com/pointsman/pointsman/agent/check"
 	"github.com/pointsman/pointsman/agent/config"
 	"github.com/pointsman/pointsman/agent/echo"
@@ -40,17 +41,45 @@ func addObservers(a *run.Config, cfg *config.Config, log *slog.Logger) error {
 
 func addWitness(a *run.Config, cfg *config.Config, log *slog.Logger) error {
 	w := cfg.Witness
-	keys, err := readKeys(w.KeyFile, log)
-	if err != nil {
-		return err
+	var methods []witness.Method
+	if w.Listen.IsValid() {
+		keys, err := readKeys(w.KeyFile, log)
+		if err != nil {
+			return err
+		}
+		metrics := echo.NewMetrics(w.Peers)
+		methods = append(methods, echo.New(echo.Config{
+			Domain: cfg.Domain, NVA: cfg.NVA, Session: a.Publish.Epoch, Every: w.Every, Misses: w.Misses, Peers: w.Peers,
+		}, w.Listen, keys, log, metrics))
+		a.Collectors = append(a.Collectors, echoMetrics(metrics)...)
 	}
-	metrics := echo.NewMetrics(w.Peers)
-	prober := echo.New(echo.Config{
-		Domain: cfg.Domain, NVA: cfg.NVA, Session: a.Publish.Epoch, Every: w.Every, Misses: w.Misses, Peers: w.Peers,
-	}, w.Listen, keys, log, metrics)
-	a.Observers = append(a.Observers, witness.New(witness.Config{Every: w.SelfTest.Every, Fall: w.SelfTest.Misses}, selfTest(w.SelfTest), log, prober))
-	a.Collectors = append(a.Collectors, echoMetrics(metrics)...)
+	if len(w.BFD) > 0 {
+		metrics := new(bfd.Metrics)
+		sessions, err := witness.NewBFD(bfd.Config{Sessions: w.BFD}, log, metrics)
+		if err != nil {
+			return fmt.Errorf("witness: %w", err)
+		}
+		methods = append(methods, sessions)
+		a.Collectors = append(a.Collectors, bfdMetrics(metrics)...)
+	}
+	a.Observers = append(a.Observers, witness.New(witness.Config{Every: w.SelfTest.Every, Fall: w.SelfTest.Misses}, selfTest(w.SelfTest), log, methods...))
 	return nil
+}
+
+// bfdMetrics shows the counters of BFD.
+func bfdMetrics(m *bfd.Metrics) []prometheus.Collector {
+	counter := func(name, help string, read func() uint64) prometheus.Collector {
+		return prometheus.NewCounterFunc(prometheus.CounterOpts{Namespace: "pointsman", Subsystem: "bfd", Name: name, Help: help},
+			func() float64 { return float64(read()) })
+	}
+	return []prometheus.Collector{
+		counter("sent_total", "BFD packets sent.", m.Sent.Load),
+		counter("received_total", "BFD packets received that counted.", m.Received.Load),
+		counter("send_errors_total", "BFD packets that the kernel refused to send.", m.SendErrors.Load),
+		counter("changes_total", "Changes of BFD sessions.", m.Changes.Load),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: "pointsman", Subsystem: "bfd", Name: "sessions_up", Help: "BFD sessions that are up."},
+			func() float64 { return float64(m.Up.Load()) }),
+	}
 }
 
 // selfTest returns one round of the self-test; nil: there is none.

@@ -100,7 +100,7 @@ func TestWhatAnAgentSeesIsOnTheBus(t *testing.T) {
 	well := func(peer string, reachable bool) func(event.Report) bool {
 		return event.Report{SelfCheck: event.Passed, SelfTest: event.Passed, Peers: []event.Peer{{NVA: peer, Reachable: reachable}}}.Equal
 	}
-	a.start()
+	agent := a.start()
 	other := b.start()
 	a.untilReported("a sees b", well("nva2", true))
 	b.untilReported("b sees a", well("nva1", true))
@@ -140,6 +140,7 @@ func TestWhatAnAgentSeesIsOnTheBus(t *testing.T) {
 	a.untilReported("a freeze is announced", func(r event.Report) bool { return strings.HasPrefix(r.Drain, "Azure will Freeze this VM at ") })
 	azure.Complete(id)
 	a.untilReported("it is over", well("nva2", true))
+	t.Logf("%d KiB resident with witness, self-check and scheduled events", residentKiB(t, agent.Process.Pid))
 }
 
 func TestKeyFiles(t *testing.T) {

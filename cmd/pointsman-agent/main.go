@@ -108,7 +108,7 @@ func (o options) run(ctx context.Context, stdout, stderr io.Writer) error {
 		return err
 	}
 	if o.checkConfig {
-		if cfg.Witness != nil {
+		if cfg.Witness != nil && cfg.Witness.KeyFile != "" {
 			if _, err = readKeys(cfg.Witness.KeyFile, newLogger(cfg.Log, stderr)); err != nil {
 				_, _ = fmt.Fprintln(stderr, o.config+":", err)
 				return errUsage
