@@ -29,6 +29,24 @@ type Policy struct {
 	RouteNamePrefix string        // half of the proof that a route is managed; the other half is the target's document
 	WritePrice      float64       // the accumulated staleness, in weighted prefix-seconds, that is worth a write
 	WriteCap        time.Duration // no change waits longer than this for company
+	Drift           Drift
+}
+
+// Drift says what to do about a managed route that another hand has changed.
+type Drift uint8
+
+// The answers to drift.
+const (
+	DriftRepair Drift = iota + 1 // write the route again
+	DriftReport                  // leave it, show it, and work on with the others
+)
+
+// String returns the word of the domain file.
+func (d Drift) String() string {
+	if d == DriftReport {
+		return "report"
+	}
+	return "repair"
 }
 
 // Never is a hold-down that only an operator's word ends.

@@ -55,7 +55,7 @@ func domain(m located.Map) *Domain {
 }
 
 func policy(n located.Node) Policy {
-	m := n.Map("silence", "holdDown", "answerWithin", "damping", "routeNamePrefix", "writePrice", "writeCap")
+	m := n.Map("silence", "holdDown", "answerWithin", "damping", "routeNamePrefix", "writePrice", "writeCap", "drift")
 	p := Policy{
 		HoldDown:        located.Or(m.Get("holdDown"), DefaultHoldDown, "a duration from 0s to 24h, or never", parseHoldDown),
 		AnswerWithin:    located.Or(m.Get("answerWithin"), DefaultAnswerWithin, "a duration from 0s (off) to 1m", located.Duration(0, time.Minute)),
@@ -63,6 +63,7 @@ func policy(n located.Node) Policy {
 		RouteNamePrefix: located.Or(m.Get("routeNamePrefix"), DefaultRouteNamePrefix, "2 to 30 of letters, digits, _ . - that begin with a letter or digit and end with -", parseRouteNamePrefix),
 		WritePrice:      located.Or(m.Get("writePrice"), DefaultWritePrice, "weighted prefix-seconds from 0 to 10000", number(0, 10000)),
 		WriteCap:        located.Or(m.Get("writeCap"), DefaultWriteCap, "a duration from 0s to 10m", located.Duration(0, 10*time.Minute)),
+		Drift:           located.Or(m.Get("drift"), DriftRepair, "repair (write it again) or report (leave it and say so)", parseDrift),
 	}
 	silence := m.Need("silence", "down (an NVA that is not heard is dead) or hold (it goes on forwarding)")
 	p.Silence = located.Or(silence, 0, "down or hold", parseSilence)
@@ -264,6 +265,16 @@ func parseHalfLife(s string) (time.Duration, error) {
 		return 0, fmt.Errorf("found %q", s)
 	}
 	return d, err
+}
+
+func parseDrift(s string) (Drift, error) {
+	switch s {
+	case "repair":
+		return DriftRepair, nil
+	case "report":
+		return DriftReport, nil
+	}
+	return 0, fmt.Errorf("found %q", s)
 }
 
 func parseShare(s string) (float64, error) {

@@ -96,6 +96,7 @@ func TestDefaults(t *testing.T) {
 		Policy: config.Policy{
 			Silence: config.SilenceHold, HoldDown: 30 * time.Second, AnswerWithin: 1500 * time.Millisecond, RouteNamePrefix: "pointsman-", WritePrice: 5, WriteCap: 30 * time.Second,
 			Damping: config.Damping{HalfLife: 5 * time.Minute, Suppress: 2000, Reuse: 750, Ceiling: 6000},
+			Drift:   config.DriftRepair,
 		},
 		Guards:  config.Guards{MaxRemovedShare: 0.5, MinRemoved: 10},
 		Spread:  config.Spread{MaxExcess: 0.25},
@@ -118,6 +119,7 @@ policy:
   routeNamePrefix: P.m_-
   writePrice: 0
   writeCap: 10m
+  drift: report
 guards:
   maxRemoved: 12.5%
   minRemoved: 100_000
@@ -155,6 +157,7 @@ targets:
 		Policy: config.Policy{
 			Silence: config.SilenceDown, HoldDown: config.Never, RouteNamePrefix: "P.m_-", WriteCap: 10 * time.Minute,
 			Damping: config.Damping{HalfLife: time.Hour, Suppress: 1000.5, Reuse: 1, Ceiling: 8000},
+			Drift:   config.DriftReport,
 		},
 		Guards: config.Guards{MaxRemovedShare: 0.125, MinRemoved: 100000},
 		NVAs: []config.NVA{

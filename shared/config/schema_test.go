@@ -203,8 +203,8 @@ func TestSchemaDefaults(t *testing.T) {
 	if diff := cmp.Diff(parse(t, "minimal.yaml", minimal), parse(t, "spelt-out.yaml", text), values()); diff != "" {
 		t.Errorf("(-code +schema):\n%s", diff)
 	}
-	if count != 17 {
-		t.Errorf("the schema has %d defaults, want 17", count)
+	if count != 18 {
+		t.Errorf("the schema has %d defaults, want 18", count)
 	}
 }
 

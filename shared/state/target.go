@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/pointsman/pointsman/shared/outcome"
 )
 
 // Intent is one writer's claim to a target, made before it reads the table. A live one keeps others away; one that has run
@@ -141,6 +143,21 @@ type Target struct {
 	Counts    map[string]uint64 `json:"outcomes,omitempty"` // reconciles by outcome
 	Trouble   time.Time         `json:"troubleSince,omitzero"`
 	LastGood  time.Time         `json:"lastGood,omitzero"` // when the table was last known to be as desired
+
+	Written Record         `json:"written,omitzero"`  // the managed routes as last written
+	Unsure  bool           `json:"unsure,omitempty"`  // a write was sent since, whose end is not known: the table may differ from Written by it
+	Drifted []Drift        `json:"drifted,omitempty"` // managed routes that another hand changed and that were not written again
+	Hands   []outcome.Hand `json:"hands,omitempty"`   // changes of the table that Azure told of since the last run ended; at most MaxHands
+
+	Outcomes outcome.Outbox `json:"outcomeEvents,omitzero"` // what is still to be told to the outside
+	Told     Told           `json:"told,omitzero"`
+}
+
+// Told is what the outside was told of a target last, so that a state is told once.
+type Told struct {
+	Frozen bool      `json:"frozen,omitempty"`
+	Failed string    `json:"failed,omitempty"` // outcome and code of the trouble
+	Since  time.Time `json:"since,omitzero"`   // of either
 }
 
 // Carried is a set of prefixes that have the same next hops for one reason.

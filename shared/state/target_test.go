@@ -2,11 +2,14 @@ package state_test
 
 import (
 	"encoding/json"
+	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/pointsman/pointsman/shared/outcome"
 	"github.com/pointsman/pointsman/shared/state"
 )
 
@@ -88,6 +91,12 @@ func TestGoldenTarget(t *testing.T) {
 		At: epochTime(40), Outcome: state.Written, ETag: `W/"1"`, Added: 1, Changed: 2, Removed: 3, Routes: 10, Duration: 4.2, Cause: "nva-a/17",
 		Events: []string{"hub/nva-a/1/42"}, Blocked: []string{"10.9.0.0/16 (manual)"}, Refused: []string{"nva-b 10.8.0.0/16: not in its allow list"}, Warnings: []string{"w"},
 	})
+	d.Written = state.NewRecord(map[netip.Prefix]string{prefix(1): "10.0.0.4", prefix(2): "10.0.0.4", prefix(3): "None"})
+	d.Unsure, d.Told = true, state.Told{Frozen: true, Failed: "denied ScopeLocked", Since: epochTime(30)}
+	d.Touch(outcome.Hand{Event: "e1", At: epochTime(20), By: "kim"})
+	d.Drifted = []state.Drift{{Prefix: prefix(1), Wrote: "10.0.0.4", Found: "10.9.9.9", Since: epochTime(21), Hands: d.Hands}}
+	d.Outcomes.Put(outcome.OfTarget(outcome.TargetFrozen, "run-1", epochTime(30), "", outcome.Data{Domain: "hub", Target: "spokes"}))
+	d.Outcomes.Dropped = 7
 	body, err := state.EncodeTarget(d)
 	if err != nil {
 		t.Fatal(err)
@@ -124,5 +133,36 @@ func TestOutcomeNames(t *testing.T) {
 	}
 	if got := state.Outcome(99).String(); got != "outcome-99" {
 		t.Errorf("an unknown outcome is %q", got)
+	}
+}
+
+// What is not known to be written must not read as "nothing is": a table full of managed routes would be taken for another hand's work.
+func TestAnEmptyRecordIsNotAMissingOne(t *testing.T) {
+	for _, want := range []state.Record{nil, {}} {
+		d := state.NewTarget("hub", "spokes", "/subscriptions/s")
+		d.Written = want
+		body, err := state.EncodeTarget(d)
+		if err != nil {
+			t.Fatal(err)
+		}
+		back, err := state.DecodeTarget(body)
+		if err != nil || (back.Written == nil) != (want == nil) {
+			t.Errorf("%#v reads back as %#v, %v", want, back.Written, err)
+		}
+	}
+	hops := map[netip.Prefix]string{prefix(2): "a", prefix(1): "a", prefix(3): "b"}
+	if back := state.NewRecord(hops).Hops(); diff(hops, back) != "" {
+		t.Errorf("%v reads back as %v", hops, back)
+	}
+}
+
+func TestTouchKeepsTheNewest(t *testing.T) {
+	var d state.Target
+	for i := range 2 * state.MaxHands {
+		d.Touch(outcome.Hand{Event: fmt.Sprint(i)})
+		d.Touch(outcome.Hand{Event: fmt.Sprint(i), By: "told twice"})
+	}
+	if len(d.Hands) != state.MaxHands || d.Hands[0].Event != "8" || d.Hands[7].Event != "15" || d.Hands[7].By != "" {
+		t.Errorf("hands %v", d.Hands)
 	}
 }
