@@ -49,7 +49,9 @@ func (x *run) finish(ctx context.Context, e ended) (done bool, err error) {
 		return false, err
 	}
 	x.report(ctx, e)
-	return true, x.followUp(ctx, e)
+	err = x.followUp(ctx, e)
+	x.publish(ctx)
+	return true, err
 }
 
 // newcomer reports whether a run left its intent that is not among those known. It may have read older documents after this run read its
@@ -68,6 +70,7 @@ func (x *run) record(doc *state.Target, e ended) {
 	for n := range doc.Intents {
 		doc.Intents[n].Fenced = doc.Intents[n].Fenced || x.done > 0 && doc.Intents[n].Since.Before(x.started)
 	}
+	x.tell(doc, e)
 	doc.Note(e.Result)
 	doc.Writes += uint64(x.done)
 	doc.Pending, doc.FireAt, doc.NotBefore = nil, time.Time{}, time.Time{}
@@ -88,7 +91,8 @@ func (x *run) record(doc *state.Target, e ended) {
 	doc.Applied = e.view.revisions
 	doc.Carried = e.view.carried()
 	// Another run may have claimed names for a write that is still on its way: then a later run forgets those that nobody uses.
-	if doc == e.view.doc && len(doc.Intents) == 0 {
+	// So is a name of a route that stays as another hand left it: it may be put back.
+	if doc == e.view.doc && len(doc.Intents) == 0 && len(e.view.held) == 0 {
 		doc.Disown(e.view.kept())
 	}
 }
@@ -150,6 +154,7 @@ func (x *run) wrote(ctx context.Context, v view) {
 	x.total.added += len(v.plan.Added)
 	x.total.changed += len(v.plan.Changed)
 	x.total.removed += len(v.plan.Removed)
+	x.noteWrite(ctx, v)
 	line, err := json.Marshal(historyLine{
 		At: x.Now(), Domain: x.wake.Domain, Target: x.target.Name, Table: x.target.RouteTable, Run: x.id, Cause: x.wake.Cause, Events: x.wake.Events,
 		Traceparent: x.wake.Traceparent, Observed: x.wake.Observed, ETagBefore: v.table.ETag,

@@ -190,6 +190,12 @@ func (w *world) atRest(others []plan.Route) {
 	if w.puts > 0 || len(w.history) > 0 {
 		w.t.Errorf("I5: a reconcile without news wrote %d times\n%s", w.puts, w.log.String())
 	}
+	if left := w.document().Outcomes.Events; len(left) > 0 {
+		w.t.Errorf("%d events were not told", len(left))
+	}
+	if untold := w.untold(); untold != "" {
+		w.t.Errorf("a subscriber does not know the table, -told +table:\n%s\n%s", untold, w.log.String())
+	}
 }
 
 // Every call of every port goes wrong once, in every way: done or not, with an error or with the death of the process. Redelivery and
@@ -280,7 +286,8 @@ func TestOrderOfReads(t *testing.T) {
 		"get", "read domains", "read nvas", // the table, then the documents
 		"write targets", "put", "append", // ownership, the write, its history
 		"read domains", "read nvas", // is it still the answer?
-		"write targets", // the result
+		"write targets",                                            // the result
+		"read targets", "publish", "read targets", "write targets", // what the outside is told, after everything else
 	}
 	if diff := cmp.Diff(want, order); diff != "" {
 		t.Errorf("order of effects, -want +got:\n%s", diff)

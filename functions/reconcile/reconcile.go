@@ -10,6 +10,7 @@ import (
 
 	"github.com/pointsman/pointsman/functions/documents"
 	"github.com/pointsman/pointsman/functions/invocation"
+	"github.com/pointsman/pointsman/functions/outbox"
 	"github.com/pointsman/pointsman/shared/config"
 	"github.com/pointsman/pointsman/shared/fault"
 	"github.com/pointsman/pointsman/shared/message"
@@ -43,11 +44,12 @@ type Wakes interface {
 	Send(ctx context.Context, m message.Message, at time.Time) error
 }
 
-// Reconcile is the function. All fields are needed.
+// Reconcile is the function. All fields but Topic are needed.
 type Reconcile struct {
 	Store  Store
 	Tables Tables
 	Wakes  Wakes
+	Topic  outbox.Topic // gets outcome events; nil: nothing is told to the outside
 	Now    func() time.Time
 	NewRun func() string // a name for one run, never the same twice
 	Lease  time.Duration // how long an intent keeps others away
@@ -98,7 +100,8 @@ func (r *Reconcile) Handle(ctx context.Context, m invocation.Message) error {
 //  5. nothing to write: read the ETag again, or write the same content if another run left an intent, so that its late write fails;
 //     something to write: save the names of new routes as owned, then ONE conditional write of the whole table;
 //  6. read the documents again: if the answer is another one now, go to 2;
-//  7. save the result and take the intent back, then send what must be looked at later. The message is completed last, by the host.
+//  7. save the result and take the intent back, then send what must be looked at later. What the outside is told comes after that
+//     (outcome.go). The message is completed last, by the host.
 //
 // A crash leaves an intent that runs out and a message that comes again.
 func (r *Reconcile) reconcile(ctx context.Context, w wake.Wake, m invocation.Message, log *slog.Logger) error {

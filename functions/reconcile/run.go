@@ -5,12 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/pointsman/pointsman/functions/invocation"
 	"github.com/pointsman/pointsman/shared/config"
 	"github.com/pointsman/pointsman/shared/fault"
+	"github.com/pointsman/pointsman/shared/outcome"
 	"github.com/pointsman/pointsman/shared/plan"
 	"github.com/pointsman/pointsman/shared/state"
 	"github.com/pointsman/pointsman/shared/wake"
@@ -38,6 +40,12 @@ type run struct {
 	moved  bool   // one of them moved the table's ETag, so older writers' writes fail
 
 	noECMP *state.ECMPRefusal // what Azure said when it refused several next hops: each prefix gets one
+
+	ahead    bool            // what a write makes of the managed routes is saved before it is sent
+	tried    []state.Record  // what this run's writes of unknown end would have made of them
+	written  state.Record    // the managed routes as this run last wrote them; nil: it has not
+	first    state.Record    // the managed routes as this run first read them
+	repaired []outcome.Route // drifted routes that this run wrote again
 }
 
 // totals counts routes.
@@ -58,7 +66,7 @@ func (x *run) claim(ctx context.Context) (free bool, _ error) {
 		x.log.WarnContext(ctx, "wake dropped: the domain file has no such target any more")
 		return false, nil
 	}
-	x.target = target
+	x.target, x.ahead = target, d.Config.Policy.Drift == config.DriftReport
 	for range maxConflicts {
 		free, err = x.tryClaim(ctx)
 		if !fault.Is(err, fault.Conflict) {
@@ -77,12 +85,15 @@ func (x *run) tryClaim(ctx context.Context) (free bool, _ error) {
 	if x.early(doc) {
 		return false, x.again(ctx, x.wake, throttledCause, doc.NotBefore.Sub(x.Now()), 0)
 	}
+	if x.wake.Hand != nil {
+		doc.Touch(*x.wake.Hand)
+	}
 	holder, held := x.holder(doc)
 	switch {
 	case held:
 		doc.Wakes++
 	case !doc.Holds(x.id):
-		doc.Intents = append(doc.Intents, state.Intent{Run: x.id, Wake: x.message.ID, Since: x.started, Until: x.Now().Add(x.Lease)})
+		doc.Intents = append(doc.Intents, state.Intent{Run: x.id, Wake: x.message.ID, Since: x.started, Until: x.Now().Add(x.Lease), Ahead: x.ahead})
 	}
 	if etag, err = x.Store.SaveTarget(ctx, doc, etag); err != nil {
 		return false, err
@@ -173,10 +184,13 @@ func (x *run) round(ctx context.Context) (e ended, settled bool, err error) {
 		e.Outcome = state.Waiting
 		return e, true, nil
 	default:
-		if err = x.own(ctx, v.plan); err != nil {
+		if err = x.own(ctx, v); err != nil {
 			return e, false, err
 		}
-		switch err = x.write(ctx, table, v.plan.Edit); {
+		if err = x.write(ctx, table, v.plan.Edit); err != nil && unknownEnd(err) {
+			x.tried = append(x.tried, v.after())
+		}
+		switch {
 		case err == nil:
 			x.wrote(ctx, v)
 		case fault.Is(err, fault.Transient):
@@ -292,12 +306,22 @@ func done(edit plan.Edit, table plan.Table) bool {
 }
 
 // own saves the names of the routes that are about to be created. It saves even if they are owned already: that this run still holds the target
-// is what keeps others from forgetting them.
-func (x *run) own(ctx context.Context, p plan.Plan) error {
-	if len(p.Added) == 0 {
+// is what keeps others from forgetting them. Where a run is to be known by its work, it saves what the write will make of the managed routes.
+func (x *run) own(ctx context.Context, v view) error {
+	if len(v.plan.Added) == 0 && !x.ahead {
 		return nil
 	}
-	return x.update(ctx, func(doc *state.Target) { doc.Claim(p.Names()) })
+	return x.update(ctx, func(doc *state.Target) {
+		doc.Claim(v.plan.Names())
+		for n, i := range doc.Intents {
+			if i.Run == x.id && x.ahead {
+				doc.Intents[n].Writing = append(slices.Clone(x.tried), v.after())
+			}
+		}
+		if doc.Written == nil {
+			doc.Written = x.first // so that a run after this one knows what it has added, if this one cannot say so any more
+		}
+	})
 }
 
 // errLost says that another run took the target over.

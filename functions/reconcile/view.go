@@ -34,6 +34,8 @@ type view struct {
 	rules     plan.Rules
 	selected  selection.Result
 	plan      plan.Plan
+	drift     []state.Drift    // managed routes that another hand has changed
+	held      []state.Drift    // those of them that stay as they are
 	account   coalesce.Account // when the plan waits
 	fireAt    time.Time
 }
@@ -63,7 +65,7 @@ func (x *run) view(ctx context.Context, table plan.Table) (view, error) {
 		v.noECMP = nil
 	}
 	v.selected = v.selectFrom(d, docs)
-	v.plan = plan.Diff(table, answer.Wants(v.selected.Choices), rules)
+	v.plan = x.hold(&v, answer.Wants(v.selected.Choices))
 	return v, nil
 }
 
@@ -150,6 +152,7 @@ func (v view) warnings() []string {
 	if v.plan.Routes*10 > v.rules.Limit*9 {
 		out = append(out, fmt.Sprintf("the table is nearly full: %d of %d routes", v.plan.Routes, v.rules.Limit))
 	}
+	out = append(out, v.heldWarnings()...)
 	for _, p := range v.domain.Problems {
 		out = append(out, "the newest domain file is not valid, the last valid one is in force: "+p.String())
 	}

@@ -13,12 +13,15 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/pointsman/pointsman/functions/documents"
 	"github.com/pointsman/pointsman/functions/invocation"
 	"github.com/pointsman/pointsman/functions/reconcile"
 	"github.com/pointsman/pointsman/shared/event"
 	"github.com/pointsman/pointsman/shared/fault"
 	"github.com/pointsman/pointsman/shared/message"
+	"github.com/pointsman/pointsman/shared/outcome"
 	"github.com/pointsman/pointsman/shared/plan"
 	"github.com/pointsman/pointsman/shared/route"
 	"github.com/pointsman/pointsman/shared/state"
@@ -86,9 +89,11 @@ type world struct {
 	puts     int // that were applied
 	meddle   func(op string)
 	fate     func(op string) fate
-	sameMove bool // writing the same content moves the ETag
-	noECMP   bool // the region takes no routes with several next hops
-	refused  int  // writes that it has refused for that
+	sameMove bool            // writing the same content moves the ETag
+	noECMP   bool            // the region takes no routes with several next hops
+	refused  int             // writes that it has refused for that
+	told     []outcome.Event // what the topic took
+	mute     bool            // there is no topic
 }
 
 type value struct {
@@ -294,6 +299,11 @@ func (a *actor) Send(_ context.Context, m message.Message, at time.Time) error {
 	return a.call("send "+cause(m), func() error { a.enqueue(m, at); return nil })
 }
 
+// Publish is the topic of outcome events.
+func (a *actor) Publish(_ context.Context, events []outcome.Event) error {
+	return a.call("publish", func() error { a.told = append(a.told, events...); return nil })
+}
+
 func cause(m message.Message) string {
 	w, err := wake.Decode(m.Body)
 	if err != nil {
@@ -316,10 +326,14 @@ func (w *world) enqueue(m message.Message, at time.Time) {
 
 // function returns the function over an actor's ports.
 func (w *world) function(a *actor) *reconcile.Reconcile {
-	return &reconcile.Reconcile{
-		Store: documents.NewStore(a, 1), Tables: a, Wakes: a, Now: func() time.Time { return w.now }, NewRun: w.newRun, Lease: lease,
+	r := &reconcile.Reconcile{
+		Store: documents.NewStore(a, 1), Tables: a, Wakes: a, Topic: a, Now: func() time.Time { return w.now }, NewRun: w.newRun, Lease: lease,
 		Log: slog.New(slog.NewTextHandler(&w.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	}
+	if w.mute {
+		r.Topic = nil
+	}
+	return r
 }
 
 func (w *world) newRun() string {
@@ -573,6 +587,38 @@ func (w *world) waiting() []string {
 		out = append(out, fmt.Sprintf("%s in %s", cause(d.Message), d.due.Sub(w.now)))
 	}
 	return out
+}
+
+// happened returns what the topic was told, each event once, in the order in which it first came.
+func (w *world) happened() []outcome.Event {
+	var out []outcome.Event
+	for _, e := range w.told {
+		if !slices.ContainsFunc(out, func(o outcome.Event) bool { return o.ID == e.ID }) {
+			out = append(out, e)
+		}
+	}
+	return out
+}
+
+// untold compares the routes that a subscriber knows of, who has heard of nothing but the changes, with the table's managed ones.
+func (w *world) untold() string {
+	known := map[netip.Prefix]string{}
+	for _, e := range w.happened() {
+		for _, r := range e.Data.Routes {
+			if e.Type == outcome.RouteChanged.String() {
+				if known[r.Prefix] = r.After; r.After == "" {
+					delete(known, r.Prefix)
+				}
+			}
+		}
+	}
+	is := map[netip.Prefix]string{}
+	for _, r := range w.tables[tableID].routes {
+		if w.document().Owns(r.Name) {
+			is[r.Prefix] = r.NextHops.String()
+		}
+	}
+	return cmp.Diff(known, is, cmp.Comparer(func(a, b netip.Prefix) bool { return a == b }))
 }
 
 // lines returns the history.

@@ -11,13 +11,14 @@ import (
 	"github.com/pointsman/pointsman/shared/state"
 )
 
-// Find compares the table's managed routes with those last written; nil means that it is not known what was. In the order of route.Compare.
+// Find compares the table's managed routes with those last written; nil means that it is not known what was. What one of the records in maybe
+// has is not drift: a write of Pointsman's may have been applied without its end being known. In the order of route.Compare.
 //
 //	                written   in the table
 //	changed         A         B, or another type of next hop
 //	removed         A         nothing that is ours
 //	put back        nothing   A, under a name that is ours
-func Find(t plan.Table, rules plan.Rules, written state.Record) []state.Drift {
+func Find(t plan.Table, rules plan.Rules, written state.Record, maybe ...state.Record) []state.Drift {
 	if written == nil {
 		return nil
 	}
@@ -32,6 +33,10 @@ func Find(t plan.Table, rules plan.Rules, written state.Record) []state.Drift {
 		if _, known := was[p]; !known {
 			out = append(out, state.Drift{Prefix: p, Found: found})
 		}
+	}
+	for _, m := range maybe {
+		hops := m.Hops()
+		out = slices.DeleteFunc(out, func(d state.Drift) bool { return hops[d.Prefix] == d.Found })
 	}
 	slices.SortFunc(out, func(a, b state.Drift) int { return route.Compare(a.Prefix, b.Prefix) })
 	return out

@@ -77,6 +77,17 @@ func TestFind(t *testing.T) {
 	}
 }
 
+// What a write of unknown end may have made is no other hand's work; everything else still is.
+func TestFindKnowsItsOwnWrites(t *testing.T) {
+	written := state.NewRecord(map[netip.Prefix]string{prefix(1): "10.0.0.4", prefix(2): "10.0.0.4", prefix(3): "10.0.0.4"})
+	maybe := state.NewRecord(map[netip.Prefix]string{prefix(1): "10.0.0.5", prefix(2): "10.0.0.5"})
+	table := plan.Table{Routes: []plan.Route{ours(1, hopB), ours(2, hopX)}}
+	want := []state.Drift{{Prefix: prefix(2), Wrote: "10.0.0.4", Found: "10.9.9.9"}}
+	if diff := cmp.Diff(want, drift.Find(table, rules(), written, maybe, state.Record{}), compare()); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+}
+
 func TestWhatIsWantedByNowIsNotHeld(t *testing.T) {
 	found := []state.Drift{{Prefix: prefix(1), Wrote: "10.0.0.4", Found: "10.0.0.5"}, {Prefix: prefix(2), Wrote: "10.0.0.4", Found: "10.9.9.9"}, {Prefix: prefix(3), Wrote: "10.0.0.4"}}
 	wants := []plan.Want{{Prefix: prefix(1), NextHops: route.NextHopsOf(hopB)}, {Prefix: prefix(2), NextHops: route.NextHopsOf(hopB)}}

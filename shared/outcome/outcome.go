@@ -25,12 +25,12 @@ const (
 	DriftRepaired                   // managed routes were changed by another hand, and were written again
 	NVAUp                           // an NVA may be used
 	NVADown                         // an NVA is not to be used: it is dead, or asked to carry nothing
-	NVAControlLost                  // an NVA is not heard; it is believed to forward as before
+	NVADoubtful                     // it is not known whether an NVA forwards: it keeps what it carries, and gets nothing more
 )
 
 // Kinds returns all kinds, in order.
 func Kinds() []Kind {
-	return []Kind{RouteChanged, TargetFrozen, TargetFailed, TargetRecovered, DriftFound, DriftRepaired, NVAUp, NVADown, NVAControlLost}
+	return []Kind{RouteChanged, TargetFrozen, TargetFailed, TargetRecovered, DriftFound, DriftRepaired, NVAUp, NVADown, NVADoubtful}
 }
 
 // String returns the CloudEvents type.
@@ -52,8 +52,8 @@ func (k Kind) String() string {
 		return "Pointsman.Nva.Up"
 	case NVADown:
 		return "Pointsman.Nva.Down"
-	case NVAControlLost:
-		return "Pointsman.Nva.ControlLost"
+	case NVADoubtful:
+		return "Pointsman.Nva.Doubtful"
 	}
 	return fmt.Sprintf("Pointsman.Kind%d", uint8(k))
 }
@@ -77,8 +77,8 @@ func (k Kind) short() string {
 		return "up"
 	case NVADown:
 		return "down"
-	case NVAControlLost:
-		return "control-lost"
+	case NVADoubtful:
+		return "doubtful"
 	}
 	return k.String()
 }
@@ -109,7 +109,7 @@ type Data struct {
 	Observed time.Time `json:"observed,omitzero"`  // when the oldest of them was seen on the NVA
 	Since    time.Time `json:"since,omitzero"`     // when what the event tells of began
 	Before   string    `json:"before,omitempty"`   // the liveness before, or what a target has recovered from
-	Liveness string    `json:"liveness,omitempty"` // of the NVA now
+	Liveness string    `json:"liveness,omitempty"` // of the NVA now, as Status has it
 	Outcome  string    `json:"outcome,omitempty"`  // of the reconcile
 	Code     string    `json:"code,omitempty"`     // the service's error code
 	Message  string    `json:"message,omitempty"`  // what happened and what to do about it
@@ -153,10 +153,10 @@ func OfTarget(k Kind, run string, at time.Time, traceparent string, d Data) Even
 	return e
 }
 
-// OfNVA returns an event about an NVA. version makes the id: it must never be the same for two changes of one NVA. Data.Domain and Data.NVA are set.
-func OfNVA(k Kind, version string, at time.Time, d Data) Event {
+// OfNVA returns an event about an NVA. number makes the id: it must never be the same for two events of a domain. Data.Domain and Data.NVA are set.
+func OfNVA(k Kind, number uint64, at time.Time, d Data) Event {
 	e := newEvent(k, "/pointsman/"+d.Domain+"/nvas/"+d.NVA, d.NVA, at, d)
-	e.ID = fmt.Sprintf("%s/nvas/%s/%s/%s", d.Domain, d.NVA, version, k.short())
+	e.ID = fmt.Sprintf("%s/nvas/%s/%d/%s", d.Domain, d.NVA, number, k.short())
 	return e
 }
 

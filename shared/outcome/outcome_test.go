@@ -42,7 +42,7 @@ func golden() map[string]outcome.Event {
 	nva := func(k outcome.Kind, edit func(*outcome.Data)) outcome.Event {
 		d := outcome.Data{Domain: "hub", NVA: "nva-a", Since: noon()}
 		edit(&d)
-		return outcome.OfNVA(k, "1780000000000-17", noon(), d)
+		return outcome.OfNVA(k, 1780000000017, noon(), d)
 	}
 	prefix := netip.MustParsePrefix
 	hands := []outcome.Hand{{Event: "9aeb0fdf", At: noon().Add(-time.Second), By: "kim@example.org", Operation: "Microsoft.Network/routeTables/routes/write", Resource: table + "/routes/pointsman-10-64-1-0-24"}}
@@ -75,9 +75,11 @@ func golden() map[string]outcome.Event {
 				{Prefix: prefix("10.64.3.0/24"), Before: "10.0.1.4", After: "10.0.1.4"},
 			}
 		}),
-		"up":           nva(outcome.NVAUp, func(d *outcome.Data) { d.Liveness, d.Before = "up", "down" }),
-		"down":         nva(outcome.NVADown, func(d *outcome.Data) { d.Liveness, d.Before, d.Message = "draining", "up", "kernel update" }),
-		"control-lost": nva(outcome.NVAControlLost, func(d *outcome.Data) { d.Liveness, d.Before = "control-lost", "up" }),
+		"up":   nva(outcome.NVAUp, func(d *outcome.Data) { d.Liveness, d.Before = "up", "down" }),
+		"down": nva(outcome.NVADown, func(d *outcome.Data) { d.Liveness, d.Before, d.Message = "draining", "up", "kernel update" }),
+		"doubtful": nva(outcome.NVADoubtful, func(d *outcome.Data) {
+			d.Liveness, d.Before, d.Message = "control-lost", "up", "its agent is silent, its peers reach it"
+		}),
 	}
 }
 

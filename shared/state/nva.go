@@ -22,7 +22,6 @@ import (
 
 	"github.com/pointsman/pointsman/shared/event"
 	"github.com/pointsman/pointsman/shared/fault"
-	"github.com/pointsman/pointsman/shared/outcome"
 	"github.com/pointsman/pointsman/shared/route"
 )
 
@@ -91,8 +90,6 @@ type NVA struct {
 
 	// Losses are the times, ascending, at which a prefix that was announced was withdrawn: what damping goes by. At most MaxLosses of a prefix, none older than LossMemory.
 	Losses map[netip.Prefix][]time.Time
-
-	Outcomes outcome.Outbox // what is still to be told to the outside
 }
 
 // Order is an operator's word about an NVA. The zero value is none.

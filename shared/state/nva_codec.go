@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/pointsman/pointsman/shared/event"
-	"github.com/pointsman/pointsman/shared/outcome"
 	"github.com/pointsman/pointsman/shared/route"
 )
 
@@ -43,8 +42,6 @@ type nvaJSON struct {
 	Turned   map[string]time.Time `json:"turned,omitempty"`
 	Order    *Order               `json:"order,omitempty"`
 	Losses   []lossesJSON         `json:"losses,omitempty"`
-
-	Outcomes outcome.Outbox `json:"outcomeEvents,omitzero"`
 }
 
 // reportJSON is a report as the document holds it.
@@ -88,7 +85,6 @@ func EncodeNVA(n *NVA) ([]byte, error) {
 	w := nvaJSON{
 		Schema: Schema, Domain: n.Domain, NVA: n.Name, Revision: n.Revision, Outbox: n.Outbox, Wide: n.Wide, Epoch: n.Epoch, Boot: n.Boot, Clone: n.Clone,
 		Floor: n.Floor, Facts: encodeFacts(n.Facts), Claim: n.Claim, Digest: n.Digest, Alive: n.Alive, Expired: n.Expired, LastSeen: n.LastSeen, Since: n.Since,
-		Outcomes: n.Outcomes,
 	}
 	for v, c := range n.Partial {
 		p := partialJSON{Version: v, Count: c.Count}
@@ -218,7 +214,6 @@ func DecodeNVA(body []byte) (*NVA, error) {
 	}
 	n.Revision, n.Outbox, n.Epoch, n.Boot, n.Clone, n.Floor = w.Revision, w.Outbox, w.Epoch, w.Boot, w.Clone, w.Floor
 	n.Claim, n.Digest, n.Alive, n.Expired, n.LastSeen, n.Since = w.Claim, w.Digest, w.Alive, w.Expired, w.LastSeen, w.Since
-	n.Outcomes = w.Outcomes
 	for _, g := range w.Facts {
 		for _, p := range g.Announced {
 			n.Facts[p] = Fact{Version: g.Version, Attrs: g.Attrs, Since: fromMillis(g.Since)}

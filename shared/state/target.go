@@ -21,6 +21,9 @@ type Intent struct {
 	// Fenced: a later run wrote the table's own content to make this run's late write fail, and the ETag did not move. Nothing more
 	// can be done about it; the run itself reads the documents again after its write.
 	Fenced bool `json:"fenced,omitempty"`
+	// Ahead: the run saves what a write will make of the managed routes before it sends it. So if the run dies, its work is known for what it is.
+	Ahead   bool     `json:"ahead,omitempty"`
+	Writing []Record `json:"writing,omitempty"` // what its writes so far may have made of them, but for those whose end it knows
 }
 
 // Outcome is how a reconcile of a target ended.
@@ -145,16 +148,16 @@ type Target struct {
 	LastGood  time.Time         `json:"lastGood,omitzero"` // when the table was last known to be as desired
 
 	Written Record         `json:"written,omitzero"`  // the managed routes as last written
-	Unsure  bool           `json:"unsure,omitempty"`  // a write was sent since, whose end is not known: the table may differ from Written by it
+	Maybe   []Record       `json:"maybe,omitempty"`   // what writes since may have made of them, whose end is not known
 	Drifted []Drift        `json:"drifted,omitempty"` // managed routes that another hand changed and that were not written again
 	Hands   []outcome.Hand `json:"hands,omitempty"`   // changes of the table that Azure told of since the last run ended; at most MaxHands
 
 	Outcomes outcome.Outbox `json:"outcomeEvents,omitzero"` // what is still to be told to the outside
-	Told     Told           `json:"told,omitzero"`
+	Told     ToldTarget     `json:"told,omitzero"`
 }
 
-// Told is what the outside was told of a target last, so that a state is told once.
-type Told struct {
+// ToldTarget is what the outside was told of a target last, so that a state is told once.
+type ToldTarget struct {
 	Frozen bool      `json:"frozen,omitempty"`
 	Failed string    `json:"failed,omitempty"` // outcome and code of the trouble
 	Since  time.Time `json:"since,omitzero"`   // of either

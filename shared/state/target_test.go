@@ -92,7 +92,9 @@ func TestGoldenTarget(t *testing.T) {
 		Events: []string{"hub/nva-a/1/42"}, Blocked: []string{"10.9.0.0/16 (manual)"}, Refused: []string{"nva-b 10.8.0.0/16: not in its allow list"}, Warnings: []string{"w"},
 	})
 	d.Written = state.NewRecord(map[netip.Prefix]string{prefix(1): "10.0.0.4", prefix(2): "10.0.0.4", prefix(3): "None"})
-	d.Unsure, d.Told = true, state.Told{Frozen: true, Failed: "denied ScopeLocked", Since: epochTime(30)}
+	d.Maybe = []state.Record{state.NewRecord(map[netip.Prefix]string{prefix(1): "10.0.0.5"}), {}}
+	d.Intents[0].Ahead, d.Intents[0].Writing = true, d.Maybe
+	d.Told = state.ToldTarget{Frozen: true, Failed: "denied ScopeLocked", Since: epochTime(30)}
 	d.Touch(outcome.Hand{Event: "e1", At: epochTime(20), By: "kim"})
 	d.Drifted = []state.Drift{{Prefix: prefix(1), Wrote: "10.0.0.4", Found: "10.9.9.9", Since: epochTime(21), Hands: d.Hands}}
 	d.Outcomes.Put(outcome.OfTarget(outcome.TargetFrozen, "run-1", epochTime(30), "", outcome.Data{Domain: "hub", Target: "spokes"}))

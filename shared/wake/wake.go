@@ -12,6 +12,7 @@ import (
 	"github.com/pointsman/pointsman/shared/event"
 	"github.com/pointsman/pointsman/shared/fault"
 	"github.com/pointsman/pointsman/shared/message"
+	"github.com/pointsman/pointsman/shared/outcome"
 )
 
 // Wake names the target and, for the history, what led to it.
@@ -24,6 +25,8 @@ type Wake struct {
 	Events      []string  `json:"events,omitempty"`  // ids of the events that led to it; at most a few
 	Observed    time.Time `json:"observed,omitzero"` // when the oldest of them was seen on the NVA
 	Traceparent string    `json:"traceparent,omitempty"`
+	// Hand is the change of the target's table, made by another hand, that Azure told of.
+	Hand *outcome.Hand `json:"hand,omitempty"`
 }
 
 // MaxEvents bounds Events.
