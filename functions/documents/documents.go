@@ -4,7 +4,9 @@
 //	accepted/NAME.yaml         the newest one that was valid
 //	nvas/DOMAIN/NAME.json      what an NVA announces
 //	targets/DOMAIN/NAME.json   what is known of a target
+//	beliefs/DOMAIN.json        what the outside was told of a domain's NVAs
 //	history/DOMAIN/NAME/YEAR-MONTH.jsonl
+//	drift.json                 what the function Drift did with Azure's events
 package documents
 
 import (
@@ -218,7 +220,9 @@ func (s *Store) Target(ctx context.Context, domain string, t config.Target) (*st
 		return nil, "", fault.New(fault.Bug, "%w", err)
 	}
 	if !config.SameTable(doc.Table, t.RouteTable) {
-		return state.NewTarget(domain, t.Name, t.RouteTable), etag, nil
+		fresh := state.NewTarget(domain, t.Name, t.RouteTable)
+		fresh.Outcomes = doc.Outcomes // what is still to be told happened all the same
+		return fresh, etag, nil
 	}
 	return doc, etag, nil
 }
@@ -236,6 +240,53 @@ func (s *Store) SaveTarget(ctx context.Context, doc *state.Target, etag string) 
 	return etag, nil
 }
 
+// Beliefs returns what was told of a domain's NVAs, and its ETag; a new document with an empty ETag where there is none.
+func (s *Store) Beliefs(ctx context.Context, domain string) (*state.Beliefs, string, error) {
+	return read(ctx, s.blobs, beliefsFile(domain), "beliefs of domain "+domain, state.DecodeBeliefs, func() *state.Beliefs { return state.NewBeliefs(domain) })
+}
+
+// SaveBeliefs writes the document if it still has that ETag and returns the new one.
+func (s *Store) SaveBeliefs(ctx context.Context, doc *state.Beliefs, etag string) (string, error) {
+	return save(ctx, s.blobs, beliefsFile(doc.Domain), "beliefs of domain "+doc.Domain, doc, state.EncodeBeliefs, etag)
+}
+
+// DriftCounts returns what the function Drift did with Azure's events, and its ETag; a new document with an empty ETag where there is none.
+func (s *Store) DriftCounts(ctx context.Context) (*state.DriftCounts, string, error) {
+	return read(ctx, s.blobs, driftFile, "counts of drift", state.DecodeDriftCounts, state.NewDriftCounts)
+}
+
+// SaveDriftCounts writes the document if it still has that ETag and returns the new one.
+func (s *Store) SaveDriftCounts(ctx context.Context, doc *state.DriftCounts, etag string) (string, error) {
+	return save(ctx, s.blobs, driftFile, "counts of drift", doc, state.EncodeDriftCounts, etag)
+}
+
+// read returns a document and its ETag; a fresh one with an empty ETag where there is none.
+func read[D any](ctx context.Context, blobs Blobs, name, what string, decode func([]byte) (D, error), fresh func() D) (doc D, etag string, err error) {
+	var none D
+	body, etag, err := blobs.Read(ctx, name)
+	if fault.Is(err, fault.NotFound) {
+		return fresh(), "", nil
+	}
+	if err != nil {
+		return none, "", fmt.Errorf("%s: %w", what, err)
+	}
+	if doc, err = decode(body); err != nil {
+		return none, "", fault.New(fault.Bug, "%w", err)
+	}
+	return doc, etag, nil
+}
+
+func save[D any](ctx context.Context, blobs Blobs, name, what string, doc D, encode func(D) ([]byte, error), etag string) (string, error) {
+	body, err := encode(doc)
+	if err != nil {
+		return "", fault.New(fault.Bug, "%w", err)
+	}
+	if etag, err = blobs.Write(ctx, name, body, etag); err != nil {
+		return "", fmt.Errorf("save %s: %w", what, err)
+	}
+	return etag, nil
+}
+
 // AppendHistory adds a line to the target's history of the month of at.
 func (s *Store) AppendHistory(ctx context.Context, domain, target string, at time.Time, line []byte) error {
 	name := fmt.Sprintf("history/%s/%s/%s.jsonl", domain, target, at.UTC().Format("2006-01"))
@@ -245,6 +296,9 @@ func (s *Store) AppendHistory(ctx context.Context, domain, target string, at tim
 	return nil
 }
 
+const driftFile = "drift.json"
+
+func beliefsFile(domain string) string      { return "beliefs/" + domain + ".json" }
 func domainFile(name string) string         { return "domains/" + name + ".yaml" }
 func acceptedFile(name string) string       { return "accepted/" + name + ".yaml" }
 func nvaFile(domain, name string) string    { return "nvas/" + domain + "/" + name + ".json" }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/pointsman/pointsman/functions/documents"
@@ -44,7 +45,12 @@ type Parked struct {
 	Body     string    `json:"body"`
 }
 
-// Ingest is the function. All fields but Journal are needed.
+// Beliefs tells the outside when what is believed of a domain's NVAs has changed. Looking once too often is harmless.
+type Beliefs interface {
+	Look(ctx context.Context, domain string)
+}
+
+// Ingest is the function. All fields but Journal and Beliefs are needed.
 type Ingest struct {
 	Store Store
 	Wakes Wakes
@@ -53,6 +59,8 @@ type Ingest struct {
 	Log   *slog.Logger
 	// Journal keeps accepted events for replay; nil: they are not kept.
 	Journal Journal
+	// Beliefs is told of domains where what is believed of NVAs may have changed; nil: nobody is.
+	Beliefs Beliefs
 	// Patience is how long all of a batch is tried again, with Pause between tries, before it is given back to the broker: giving it back counts
 	// as a failed delivery of every message in it, and the host gives it back without any pause.
 	Patience time.Duration
@@ -71,7 +79,8 @@ const nearlyDead = 5
 //  2. send a wake for each target that it feeds, or for all of the domain if what is believed of NVAs may have changed;
 //  3. clear the outbox flag;
 //  4. park what can never be used;
-//  5. add what was accepted to the journal, where a failure is logged and nothing else.
+//  5. add what was accepted to the journal, where a failure is logged and nothing else;
+//  6. look whether the outside is to be told of NVAs, likewise. After a redelivery too: the first delivery may have died before it.
 //
 // Only then are the messages completed (by the host, after the answer). A crash before 1 changes nothing; after 1 the messages come
 // again, change nothing, and find the flag set: the wakes are sent then. An error gives the whole batch back, but only after all that can be
@@ -96,13 +105,31 @@ func (i *Ingest) Handle(ctx context.Context, batch []invocation.Message) error {
 		}
 	}
 	i.record(ctx, accepted)
+	i.look(ctx, groups)
 	return failed
+}
+
+// look is step 6, once for each domain.
+func (i *Ingest) look(ctx context.Context, groups []*group) {
+	if i.Beliefs == nil {
+		return
+	}
+	looked := map[string]bool{}
+	for _, g := range groups {
+		again := slices.ContainsFunc(g.items, func(it item) bool { return it.message.DeliveryCount > 1 })
+		if (g.wide || again) && g.known && !looked[g.domain] {
+			looked[g.domain] = true
+			i.Beliefs.Look(ctx, g.domain)
+		}
+	}
 }
 
 // group is what one batch holds for one NVA.
 type group struct {
 	domain, nva string
 	items       []item
+	known       bool // the domain file has the NVA
+	wide        bool // what is believed of NVAs may have changed
 }
 
 type item struct {
@@ -163,10 +190,12 @@ func (i *Ingest) take(ctx context.Context, g *group) ([]Parked, error) {
 		return i.parkAll(g, fault.New(fault.Poison, "the domain file %s has no nva %s", g.domain, g.nva).
 			WithAdvice("add it there, or correct nva and domain in the agent's configuration")), nil
 	}
+	g.known = true
 	doc, etag, parked, err := i.merge(ctx, g)
 	if err != nil {
 		return nil, err
 	}
+	g.wide = g.wide || doc.Wide
 	return parked, i.post(ctx, d.Config, doc, etag, g)
 }
 

@@ -132,6 +132,11 @@ func (w *world) Park(_ context.Context, p ingest.Parked) error {
 	return w.call("park "+p.ID, func() error { w.parked[p.ID] = p; return nil })
 }
 
+// Look is what tells the outside of NVAs.
+func (w *world) Look(_ context.Context, domain string) {
+	_ = w.call("look "+domain, func() error { return nil })
+}
+
 func (w *world) pause(_ context.Context, d time.Duration) {
 	w.paused += d
 	w.now = w.now.Add(d)
@@ -149,7 +154,7 @@ func (w *world) handle(batch ...invocation.Message) (died bool, err error) {
 	}()
 	i := &ingest.Ingest{
 		Store: documents.NewStore(w, 1), Wakes: w, Lot: w, Now: func() time.Time { return w.now }, Log: slog.New(slog.NewTextHandler(&w.log, nil)),
-		Patience: 20 * time.Second, Pause: w.pause,
+		Patience: 20 * time.Second, Pause: w.pause, Beliefs: w,
 	}
 	return false, i.Handle(w.t.Context(), batch)
 }
@@ -253,7 +258,7 @@ func TestOrderOfEffects(t *testing.T) {
 			effects = append(effects, op)
 		}
 	}
-	want := []string{"write nvas/hub/nva-b.json", "send hub/both/nva-b/1", "send hub/only-a/nva-b/1", "write nvas/hub/nva-b.json", "park x"}
+	want := []string{"write nvas/hub/nva-b.json", "send hub/both/nva-b/1", "send hub/only-a/nva-b/1", "write nvas/hub/nva-b.json", "park x", "look hub"}
 	if !slices.Equal(effects, want) {
 		t.Errorf("effects %q, want %q", effects, want)
 	}
@@ -506,5 +511,40 @@ func TestSilenceIsLoggedOnce(t *testing.T) {
 		if n := strings.Count(w.log.String(), text); n != 1 {
 			t.Errorf("%q stands %d times in the log, want once:\n%s", text, n, w.log.String())
 		}
+	}
+}
+
+// The outside is looked after once for each domain, when what is believed of NVAs may have changed or a delivery before may have died, and never
+// for an NVA that is not in the domain file.
+func TestBeliefsAreLookedAtWhenTheyMayHaveChanged(t *testing.T) {
+	w := newWorld(t)
+	looks := func() (n int) {
+		for _, op := range w.ops {
+			if op == "look hub" {
+				n++
+			}
+		}
+		w.ops = nil
+		return n
+	}
+	w.mustHandle(says(t, "nva-a", 1, nil), says(t, "nva-b", 1, nil))
+	if n := looks(); n != 1 {
+		t.Errorf("%d looks at two NVAs that are heard for the first time, want 1", n)
+	}
+	w.mustHandle(says(t, "nva-a", 2, nil))
+	if n := looks(); n != 0 {
+		t.Errorf("%d looks at new routes", n)
+	}
+	again := says(t, "nva-a", 2, nil)
+	again.DeliveryCount = 2
+	stranger := says(t, "nva-z", 1, nil)
+	stranger.DeliveryCount = 2
+	w.mustHandle(again, stranger)
+	if n := looks(); n != 1 {
+		t.Errorf("%d looks after a redelivery, want 1", n)
+	}
+	w.mustHandle(stranger)
+	if n := looks(); n != 0 {
+		t.Errorf("%d looks at a stranger", n)
 	}
 }

@@ -24,13 +24,20 @@ type Wakes interface {
 	Send(ctx context.Context, m message.Message, at time.Time) error
 }
 
-// Sweep is the function. All fields are needed.
+// Beliefs tells the outside when what is believed of a domain's NVAs has changed, and what could not be told before.
+type Beliefs interface {
+	Look(ctx context.Context, domain string)
+}
+
+// Sweep is the function. All fields but Beliefs are needed.
 type Sweep struct {
-	Store  Store
-	Wakes  Wakes
-	Now    func() time.Time
-	Spread time.Duration // the wakes are spread over this time, so that a large estate does not use its quota up at once
-	Log    *slog.Logger
+	Store   Store
+	Wakes   Wakes
+	Now     func() time.Time
+	Spread  time.Duration // the wakes are spread over this time, so that a large estate does not use its quota up at once
+	Log     *slog.Logger
+
+	Beliefs Beliefs // nil: nobody is told
 }
 
 // Handle wakes all targets of all domains. One domain in trouble does not keep the others from being swept.
@@ -55,7 +62,13 @@ func (s *Sweep) Handle(ctx context.Context) error {
 			wakes = append(wakes, wake.Wake{Domain: name, Target: t.Name, Cause: "sweep/" + s.Now().UTC().Format("20060102T1504")})
 		}
 	}
-	return errors.Join(failed, s.send(ctx, wakes))
+	failed = errors.Join(failed, s.send(ctx, wakes))
+	if s.Beliefs != nil { // last: nothing waits for it
+		for _, name := range names {
+			s.Beliefs.Look(ctx, name)
+		}
+	}
+	return failed
 }
 
 // send puts the wakes on the bus, evenly over Spread.

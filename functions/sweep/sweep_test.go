@@ -3,6 +3,7 @@ package sweep_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"slices"
 	"strings"
@@ -22,7 +23,8 @@ type estate struct {
 	names   []string
 	domains map[string]documents.Domain
 	sent    []string // id at offset
-	refuse  string   // a part of the id of a wake that cannot be sent
+	looked  []string
+	refuse  string // a part of the id of a wake that cannot be sent
 }
 
 func noon() time.Time { return time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC) }
@@ -50,6 +52,11 @@ func (e *estate) Send(_ context.Context, m message.Message, at time.Time) error 
 	return nil
 }
 
+// Look is what tells the outside of NVAs.
+func (e *estate) Look(_ context.Context, domain string) {
+	e.looked = append(e.looked, fmt.Sprintf("%s after %d wakes", domain, len(e.sent)))
+}
+
 func targets(names ...string) documents.Domain {
 	d := &config.Domain{}
 	for _, n := range names {
@@ -61,7 +68,7 @@ func targets(names ...string) documents.Domain {
 func (e *estate) sweep(t *testing.T) (log string, err error) {
 	t.Helper()
 	var text strings.Builder
-	s := &sweep.Sweep{Store: e, Wakes: e, Now: noon, Spread: time.Minute, Log: slog.New(slog.NewTextHandler(&text, nil))}
+	s := &sweep.Sweep{Beliefs: e, Store: e, Wakes: e, Now: noon, Spread: time.Minute, Log: slog.New(slog.NewTextHandler(&text, nil))}
 	err = s.Handle(t.Context())
 	return text.String(), err
 }
@@ -75,6 +82,9 @@ func TestSweepWakesAll(t *testing.T) {
 	want := []string{"edge/a/sweep/20261123T1200 at 0s", "hub/b/sweep/20261123T1200 at 20s", "hub/c/sweep/20261123T1200 at 40s"}
 	if !slices.Equal(e.sent, want) {
 		t.Errorf("%q, want %q", e.sent, want)
+	}
+	if want = []string{"edge after 3 wakes", "hub after 3 wakes"}; !slices.Equal(e.looked, want) {
+		t.Errorf("looked at %q, want %q", e.looked, want)
 	}
 }
 
