@@ -31,11 +31,11 @@ type Beliefs interface {
 
 // Sweep is the function. All fields but Beliefs are needed.
 type Sweep struct {
-	Store   Store
-	Wakes   Wakes
-	Now     func() time.Time
-	Spread  time.Duration // the wakes are spread over this time, so that a large estate does not use its quota up at once
-	Log     *slog.Logger
+	Store  Store
+	Wakes  Wakes
+	Now    func() time.Time
+	Spread time.Duration // the wakes are spread over this time, so that a large estate does not use its quota up at once
+	Log    *slog.Logger
 
 	Beliefs Beliefs // nil: nobody is told
 }
