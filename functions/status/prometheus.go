@@ -2,6 +2,8 @@ package status
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"sort"
 	"strings"
 	"time"
@@ -15,10 +17,14 @@ import (
 func (r Report) Prometheus() string {
 	m := metrics{}
 	m.add("pointsman_parked_messages", "Messages that could not be used and were parked.", "gauge", float64(r.Parked))
+	for _, result := range slices.Sorted(maps.Keys(r.Drift.Events)) {
+		m.add("pointsman_drift_events_total", "Azure's events about changes of resources, by what became of them.", "counter", float64(r.Drift.Events[result]), "result", result)
+	}
 	for _, d := range r.Domains {
 		m.add("pointsman_domain_frozen", "1 while every NVA of the domain is silent and nothing moves.", "gauge", truth(d.Frozen), "domain", d.Name)
 		m.add("pointsman_domain_file_problems", "Problems in the newest domain file, which is not in force while there are any.", "gauge", float64(len(d.Problems)), "domain", d.Name)
 		m.add("pointsman_domain_unreadable", "1 while the domain has no valid file or its documents cannot be read.", "gauge", truth(d.Error != ""), "domain", d.Name)
+		m.outcomes(d.Events, "domain", d.Name, "target", "")
 		for _, n := range d.NVAs {
 			m.nva(d.Name, n)
 		}
@@ -47,6 +53,8 @@ func (m metrics) target(domain string, t Target) {
 	m.add("pointsman_target_routes_limit", "Routes that the table may hold.", "gauge", float64(t.Limit), labels...)
 	m.add("pointsman_target_trouble_since_seconds", "Unix time since when the target cannot be brought to the desired state; 0 if it can.", "gauge", unix(t.Trouble), labels...)
 	m.add("pointsman_target_last_good_seconds", "Unix time when the table was last known to be as desired.", "gauge", unix(t.LastGood), labels...)
+	m.add("pointsman_target_drifted_routes", "Managed routes that another hand changed and that are not written again.", "gauge", float64(len(t.Drifted)), labels...)
+	m.outcomes(t.Events, labels...)
 	for _, o := range state.Outcomes() {
 		m.add("pointsman_target_reconciles_total", "Reconciles by outcome.", "counter", float64(t.Outcomes[o.String()]), append(labels, "outcome", o.String())...)
 		code := ""
@@ -55,6 +63,12 @@ func (m metrics) target(domain string, t Target) {
 		}
 		m.add("pointsman_target_outcome", "1 for the outcome of the last reconcile; code is the service's error code.", "gauge", truth(t.Result.Outcome == o), append(labels, "outcome", o.String(), "code", code)...)
 	}
+}
+
+// outcomes adds the outbox of a target, or that of a domain's NVAs under an empty target.
+func (m metrics) outcomes(o Outcomes, labels ...string) {
+	m.add("pointsman_outcome_events_waiting", "Outcome events that the topic does not have yet; those about NVAs have no target.", "gauge", float64(o.Waiting), labels...)
+	m.add("pointsman_outcome_events_dropped_total", "Outcome events that were never told: too many waited, or the topic refused them.", "counter", float64(o.Dropped), labels...)
 }
 
 // metrics holds the lines of each family.

@@ -4,6 +4,7 @@ package status
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/pointsman/pointsman/functions/documents"
@@ -11,6 +12,7 @@ import (
 	"github.com/pointsman/pointsman/shared/event"
 	"github.com/pointsman/pointsman/shared/liveness"
 	"github.com/pointsman/pointsman/shared/located"
+	"github.com/pointsman/pointsman/shared/outcome"
 	"github.com/pointsman/pointsman/shared/state"
 )
 
@@ -20,6 +22,8 @@ type Store interface {
 	Domain(ctx context.Context, name string) (documents.Domain, error)
 	NVAs(ctx context.Context, d *config.Domain) (map[string]*state.NVA, error)
 	Target(ctx context.Context, domain string, t config.Target) (doc *state.Target, etag string, err error)
+	Beliefs(ctx context.Context, domain string) (doc *state.Beliefs, etag string, err error)
+	DriftCounts(ctx context.Context) (doc *state.DriftCounts, etag string, err error)
 }
 
 // Lot counts the parked messages, up to a bound.
@@ -38,16 +42,30 @@ type Status struct {
 type Report struct {
 	At      time.Time `json:"at"`
 	Parked  int       `json:"parkedMessages"`
+	Drift   Drift     `json:"driftEvents,omitzero"`
 	Domains []Domain  `json:"domains"`
+}
+
+// Drift is what the function Drift did with Azure's events.
+type Drift struct {
+	Last   time.Time         `json:"last,omitzero"`
+	Events map[string]uint64 `json:"events,omitempty"`
+}
+
+// Outcomes is the outcome events of one document.
+type Outcomes struct {
+	Waiting int    `json:"waiting,omitempty"` // not yet taken by the topic
+	Dropped uint64 `json:"dropped,omitempty"` // never told: too many waited, or the topic refused them
 }
 
 // Domain is one domain file with its NVAs and targets.
 type Domain struct {
 	Name     string           `json:"name"`
-	Frozen   bool             `json:"frozen"`             // more than half of the NVAs were lost at once: they keep what they carry
-	Lost     []string         `json:"lost,omitempty"`     // these
-	Problems located.Problems `json:"problems,omitempty"` // of the newest file, if it is not the one in force
-	Error    string           `json:"error,omitempty"`    // why there is nothing to show
+	Frozen   bool             `json:"frozen"`                 // more than half of the NVAs were lost at once: they keep what they carry
+	Lost     []string         `json:"lost,omitempty"`         // these
+	Problems located.Problems `json:"problems,omitempty"`     // of the newest file, if it is not the one in force
+	Error    string           `json:"error,omitempty"`        // why there is nothing to show
+	Events   Outcomes         `json:"outcomeEvents,omitzero"` // about the NVAs
 	NVAs     []NVA            `json:"nvas"`
 	Targets  []Target         `json:"targets"`
 }
@@ -94,6 +112,8 @@ type Target struct {
 	Writes   uint64            `json:"writes"`
 	Outcomes map[string]uint64 `json:"outcomes,omitempty"`
 	InFlight []state.Intent    `json:"inFlight,omitempty"`
+	Drifted  []state.Drift     `json:"drifted,omitempty"` // managed routes that another hand changed, and that are not written again
+	Events   Outcomes          `json:"outcomeEvents,omitzero"`
 	Carried  []state.Carried   `json:"carried,omitempty"` // who carries what, and why
 }
 
@@ -105,6 +125,11 @@ func (s *Status) Report(ctx context.Context, only string) (Report, error) {
 		return r, fmt.Errorf("status: %w", err)
 	}
 	r.Parked = parked
+	counts, _, err := s.Store.DriftCounts(ctx)
+	if err != nil {
+		return r, fmt.Errorf("status: %w", err)
+	}
+	r.Drift = Drift{Last: counts.Last, Events: counts.Events}
 	names, err := s.Store.Domains(ctx)
 	if err != nil {
 		return r, fmt.Errorf("status: %w", err)
@@ -138,6 +163,11 @@ func (s *Status) domain(ctx context.Context, name string) (Domain, error) {
 	for _, n := range d.Config.NVAs {
 		out.NVAs = append(out.NVAs, describeNVA(n.Name, docs[n.Name], live.Of[n.Name]))
 	}
+	told, _, err := s.Store.Beliefs(ctx, name)
+	if err != nil {
+		return out, err
+	}
+	out.Events = describeOutbox(told.Outcomes)
 	for _, t := range d.Config.Targets {
 		var doc *state.Target
 		if doc, _, err = s.Store.Target(ctx, name, t); err != nil {
@@ -170,8 +200,17 @@ func describeNVA(name string, doc *state.NVA, belief liveness.Belief) NVA {
 }
 
 func describeTarget(t config.Target, doc *state.Target) Target {
+	inFlight := slices.Clone(doc.Intents)
+	for i := range inFlight {
+		inFlight[i].Writing = nil // as long as the table
+	}
 	return Target{
 		Name: t.Name, Table: t.RouteTable, Result: doc.Result, Trouble: doc.Trouble, LastGood: doc.LastGood, FireAt: doc.FireAt,
-		Managed: len(doc.Owned), Limit: t.Limit, Writes: doc.Writes, Outcomes: doc.Counts, InFlight: doc.Intents, Carried: doc.Carried,
+		Managed: len(doc.Owned), Limit: t.Limit, Writes: doc.Writes, Outcomes: doc.Counts, InFlight: inFlight, Carried: doc.Carried,
+		Drifted: doc.Drifted, Events: describeOutbox(doc.Outcomes),
 	}
+}
+
+func describeOutbox(o outcome.Outbox) Outcomes {
+	return Outcomes{Waiting: len(o.Events), Dropped: o.Dropped}
 }

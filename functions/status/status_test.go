@@ -22,6 +22,7 @@ import (
 	"github.com/pointsman/pointsman/shared/event"
 	"github.com/pointsman/pointsman/shared/fault"
 	"github.com/pointsman/pointsman/shared/located"
+	"github.com/pointsman/pointsman/shared/outcome"
 	"github.com/pointsman/pointsman/shared/route"
 	"github.com/pointsman/pointsman/shared/state"
 )
@@ -96,7 +97,21 @@ func (estate) Target(_ context.Context, domain string, t config.Target) (*state.
 		At: noon(), Outcome: state.Denied, Code: "ScopeLocked", Message: "the scope is locked: remove the lock", Routes: 4, Duration: 0.25,
 		Cause: "sweep/1", Warnings: []string{"the table is nearly full: 4 of 4 routes"},
 	})
-	doc.Intents = []state.Intent{{Run: "R1", Wake: "hub/spokes/sweep/1", Since: noon(), Until: noon().Add(30 * time.Second)}}
+	doc.Intents = []state.Intent{{Run: "R1", Wake: "hub/spokes/sweep/1", Since: noon(), Until: noon().Add(30 * time.Second), Writing: []state.Record{{}}}}
+	doc.Drifted = []state.Drift{{Prefix: netip.MustParsePrefix("10.64.1.0/24"), Wrote: "10.0.0.4", Found: "10.9.9.9", Since: noon()}}
+	doc.Outcomes = outcome.Outbox{Events: make([]outcome.Event, 2), Dropped: 5}
+	return doc, "1", nil
+}
+
+func (estate) Beliefs(_ context.Context, domain string) (*state.Beliefs, string, error) {
+	doc := state.NewBeliefs(domain)
+	doc.Outcomes.Events = make([]outcome.Event, 1)
+	return doc, "1", nil
+}
+
+func (estate) DriftCounts(context.Context) (*state.DriftCounts, string, error) {
+	doc := state.NewDriftCounts()
+	doc.Last, doc.Events["woken"], doc.Events["own"] = noon(), 2, 40
 	return doc, "1", nil
 }
 
