@@ -24,7 +24,11 @@ type settings struct {
 	armEndpoint string // ArmEndpoint
 	armAudience string // ArmAudience
 
+	topicEndpoint string // OutcomeTopic__topicEndpointUri; empty: nothing is told to the outside
+	topicKey      string // OutcomeTopicKey
+
 	clientID string // AZURE_CLIENT_ID
+	objectID string // IdentityObjectId
 }
 
 // Queues of the function app; function.json names the ones it listens on.
@@ -38,7 +42,8 @@ func readSettings(getenv func(string) string) (settings, error) {
 		stateConnection: getenv("StateConnection"), stateURL: getenv("StateConnection__blobServiceUri"),
 		stateContainer: orElse(getenv("StateContainer"), "pointsman"), poisonContainer: orElse(getenv("PoisonContainer"), "poison"),
 		armEndpoint: getenv("ArmEndpoint"), armAudience: getenv("ArmAudience"),
-		clientID: getenv("AZURE_CLIENT_ID"), journal: getenv("Journal") != "off",
+		topicEndpoint: getenv("OutcomeTopic__topicEndpointUri"), topicKey: getenv("OutcomeTopicKey"),
+		clientID: getenv("AZURE_CLIENT_ID"), objectID: getenv("IdentityObjectId"), journal: getenv("Journal") != "off",
 	}
 	var problems []error
 	need := func(ok bool, text string) {
@@ -50,6 +55,7 @@ func readSettings(getenv func(string) string) (settings, error) {
 	need(one(s.busConnection, s.busNamespace), "set ServiceBusConnection__fullyQualifiedNamespace (NAME.servicebus.windows.net) or ServiceBusConnection (a connection string), and only one of them")
 	need(one(s.stateConnection, s.stateURL), "set StateConnection__blobServiceUri (https://ACCOUNT.blob.core.windows.net) or StateConnection (a connection string), and only one of them")
 	need(slices.Contains([]string{"", "on", "off"}, getenv("Journal")), "Journal is "+strconv.Quote(getenv("Journal"))+": want on (accepted events are kept for replay) or off")
+	need(s.topicKey == "" || s.topicEndpoint != "", "OutcomeTopicKey is set: set OutcomeTopic__topicEndpointUri (https://NAME.REGION-1.eventgrid.azure.net/api/events) too, or neither")
 	need((s.armEndpoint == "") == (s.armAudience == ""), "set ArmEndpoint and ArmAudience together, or neither for the Azure public cloud")
 	if len(problems) > 0 {
 		return settings{}, fmt.Errorf("app settings: %w", errors.Join(problems...))

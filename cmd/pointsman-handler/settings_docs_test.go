@@ -49,7 +49,7 @@ func TestTheExampleHasEverySetting(t *testing.T) {
 	if err = json.Unmarshal(text, &example); err != nil {
 		t.Fatal(err)
 	}
-	optional := []string{"ServiceBusConnection", "StateConnection", "ArmEndpoint", "ArmAudience", "AZURE_CLIENT_ID"}
+	optional := []string{"ServiceBusConnection", "StateConnection", "ArmEndpoint", "ArmAudience", "AZURE_CLIENT_ID", "OutcomeTopicKey"}
 	known := append(read(t), "FUNCTIONS_WORKER_RUNTIME", "AzureWebJobsStorage", "SweepSchedule")
 	for _, name := range read(t) {
 		if _, has := example.Values[name]; !has && !setByTheHost(name) && !slices.Contains(optional, name) {

@@ -12,10 +12,13 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 
 	"github.com/pointsman/pointsman/azure/blob"
+	"github.com/pointsman/pointsman/azure/eventgrid"
 	"github.com/pointsman/pointsman/azure/identity"
 	"github.com/pointsman/pointsman/azure/routetable"
 	"github.com/pointsman/pointsman/azure/servicebus"
+	"github.com/pointsman/pointsman/functions/belief"
 	"github.com/pointsman/pointsman/functions/documents"
+	"github.com/pointsman/pointsman/functions/drift"
 	"github.com/pointsman/pointsman/functions/ingest"
 	"github.com/pointsman/pointsman/functions/invocation"
 	"github.com/pointsman/pointsman/functions/reconcile"
@@ -63,11 +66,33 @@ func wire(s settings, log *slog.Logger) (map[string]invocation.Function, error) 
 	re := &reconcile.Reconcile{Store: store, Tables: tables, Wakes: wakes, Now: time.Now, NewRun: rand.Text, Lease: lease, Log: log}
 	sw := &sweep.Sweep{Store: store, Wakes: wakes, Now: time.Now, Spread: sweepSpread, Log: log}
 	st := &status.Status{Store: store, Lot: lot, Now: time.Now}
-	return functions(in, re, sw, st), nil
+	dr := &drift.Drift{Store: store, Wakes: wakes, Lot: lot, Own: drift.Identity{AppID: s.clientID, ObjectID: s.objectID}, Now: time.Now, Log: log}
+	if s.topicEndpoint != "" {
+		topic, bad := topic(s, credential)
+		if bad != nil {
+			return nil, bad
+		}
+		beliefs := &belief.Teller{Store: store, Topic: topic, Now: time.Now, Log: log}
+		re.Topic, in.Beliefs, sw.Beliefs = topic, beliefs, beliefs
+	}
+	return functions(in, re, sw, st, dr), nil
+}
+
+// topic is where outcome events go: by key where there is one, else by the identity.
+func topic(s settings, credential azcore.TokenCredential) (*eventgrid.Topic, error) {
+	cfg := eventgrid.Config{Endpoint: s.topicEndpoint, Key: s.topicKey}
+	if s.topicKey == "" {
+		cfg.Credential = credential
+	}
+	t, err := eventgrid.New(cfg)
+	if err != nil {
+		return nil, fmt.Errorf("OutcomeTopic__topicEndpointUri: %w", err)
+	}
+	return t, nil
 }
 
 // functions gives each function its name in the staged app and its binding's name in function.json.
-func functions(in *ingest.Ingest, re *reconcile.Reconcile, sw *sweep.Sweep, st *status.Status) map[string]invocation.Function {
+func functions(in *ingest.Ingest, re *reconcile.Reconcile, sw *sweep.Sweep, st *status.Status, dr *drift.Drift) map[string]invocation.Function {
 	return map[string]invocation.Function{
 		"Ingest": func(ctx context.Context, r invocation.Request) (map[string]any, error) {
 			batch, err := r.Batch("messages")
@@ -87,6 +112,13 @@ func functions(in *ingest.Ingest, re *reconcile.Reconcile, sw *sweep.Sweep, st *
 		},
 		"Sweep": func(ctx context.Context, _ invocation.Request) (map[string]any, error) {
 			return nil, sw.Handle(ctx)
+		},
+		"Drift": func(ctx context.Context, r invocation.Request) (map[string]any, error) {
+			m, err := r.Single("event")
+			if err != nil {
+				return nil, err
+			}
+			return nil, dr.Handle(ctx, m.Body)
 		},
 		"Status": func(ctx context.Context, r invocation.Request) (map[string]any, error) {
 			report, err := st.Report(ctx, r.Query("req", "domain"))

@@ -20,12 +20,12 @@ func emulateCommand() *cobra.Command {
 	var o emulation
 	c := &cobra.Command{
 		Use:   "emulate",
-		Short: "Run Service Bus, Blob storage, ARM and managed identity on this machine",
+		Short: "Run Service Bus, Blob storage, ARM, Event Grid and managed identity on this machine",
 		Long: `Run emulators of what Pointsman needs of Azure, all on loopback, and print the environment that makes programs use them:
 
   pointsman emulate > env.sh &    # then, elsewhere:  source env.sh
 
-With --app the staged function app runs under a local Functions host too. Everything ends with an interrupt.`,
+With --app the staged function app runs under a local Functions host too, and is told of writes to the route tables. Everything ends with an interrupt.`,
 		Example: `  pointsman emulate --dir lab > env.sh &
   source env.sh`,
 		Args: arguments(cobra.NoArgs),
@@ -91,6 +91,7 @@ func (o *emulation) run(cmd *cobra.Command, _ []string) (err error) {
 		for _, problem := range host.Problems() {
 			log.Error("a function was not loaded", slog.Any("error", problem))
 		}
+		st.DriftTo(host.URL())
 		env["FunctionsURL"] = host.URL()
 	}
 	if err = printEnvironment(cmd, env); err != nil {

@@ -48,6 +48,9 @@ func (s *Server) record(c Call) {
 	s.calls = append(s.calls, c)
 }
 
+// tableWrite is what changes a table as a whole.
+const tableWrite = "Microsoft.Network/routeTables/write"
+
 // EventKind says what an [Event] reports.
 type EventKind int
 
@@ -89,6 +92,10 @@ type Event struct {
 	Kind EventKind
 	// Table is the table's id.
 	Table string
+	// Resource is what was written: the table, or a route of it.
+	Resource string
+	// Action is the operation as rights name it: Microsoft.Network/routeTables/routes/write.
+	Action string
 	// Operation is the id of the asynchronous operation, "" for synchronous changes.
 	Operation string
 	// Principal who asked for it, "" for PutTable.
@@ -111,6 +118,12 @@ func (s *Server) notify(e Event, before, after *table) {
 	}
 	if e.At.IsZero() {
 		e.At = s.cfg.Now()
+	}
+	if e.Resource == "" {
+		e.Resource = e.Table
+	}
+	if e.Action == "" {
+		e.Action = tableWrite
 	}
 	if before != nil {
 		e.Before = before.raw(s.view(before, latestVersion))

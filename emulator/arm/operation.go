@@ -35,6 +35,8 @@ type operation struct {
 	id        string
 	name      string // as the provider's messages call it: PutRouteTableOperation
 	target    resourceID
+	resource  string // what was written, the target or a part of it
+	action    string
 	location  string
 	version   string
 	principal string
@@ -116,7 +118,7 @@ func (op *operation) event() Event {
 		kind = OperationCanceled
 	case opSucceeded, opInProgress:
 	}
-	return Event{At: op.due, Kind: kind, Table: op.target.String(), Operation: op.id, Principal: op.principal}
+	return Event{At: op.due, Kind: kind, Table: op.target.String(), Resource: op.resource, Action: op.action, Operation: op.id, Principal: op.principal}
 }
 
 // busy returns the refusal of a write to id while another is in flight, or nil.

@@ -3,6 +3,7 @@ package arm_test
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"errors"
 	"net/http"
 	"slices"
@@ -348,6 +349,54 @@ func TestEvents(t *testing.T) {
 		"15 write accepted 2 Succeeded>3 Updating", "25 operation failed 3 Updating>3 Failed",
 		"30 write accepted 3 Failed>4 Updating", "40 operation canceled 4 Updating>3 Failed",
 		"40 write accepted 3 Failed>3 Deleting", "50 operation succeeded 3 Deleting>",
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+}
+
+// What ARM publishes: each write when it is done, by whom and to what; nothing of those that failed.
+func TestNotifications(t *testing.T) {
+	k := start(t, emulator.Config{WriteDuration: slow})
+	var got []string
+	k.Observe(func(e emulator.Event) {
+		body := e.Notification()
+		if body == nil {
+			return
+		}
+		var n struct {
+			ID, Subject, EventType string
+			EventTime              time.Time
+			Data                   struct {
+				OperationName, ResourceURI, Status string
+				Claims                             map[string]string
+			}
+		}
+		decode(t, string(body), &n)
+		if n.ID == "" || n.Subject != n.Data.ResourceURI || n.Data.Status != "Succeeded" || n.Data.Claims["appid"] != e.Principal {
+			t.Errorf("%s", body)
+		}
+		got = append(got, fmt.Sprintf("%s %s %s %s by %s", n.EventTime.Format("05"), strings.TrimPrefix(n.EventType, "Microsoft.Resources."), strings.TrimPrefix(n.Subject, groupID), n.Data.OperationName, n.Data.Claims["appid"]))
+	})
+	seed(t, k, tagged("1"))
+	k.do(t, http.MethodPut, tableID+version, tagged("2"))
+	k.clock.advance(15 * time.Second)
+	k.Faults().Script(emulator.Fault{FailOperation: true})
+	k.do(t, http.MethodPut, tableID+version, tagged("3"))
+	k.clock.advance(15 * time.Second)
+	k.do(t, http.MethodPut, tableID+"/routes/a"+version, `{"properties":{"addressPrefix":"10.0.0.0/8","nextHopType":"None"}}`)
+	k.clock.advance(10 * time.Second)
+	k.do(t, http.MethodDelete, tableID+"/routes/a"+version, "", "Authorization", "Bearer kim")
+	k.clock.advance(10 * time.Second)
+	k.do(t, http.MethodPatch, tableID+version, `{"tags":{"v":"5"}}`)
+	k.Table(tableID)
+	const table = "/providers/Microsoft.Network/routeTables/hub"
+	want := []string{
+		"00 ResourceWriteSuccess " + table + " Microsoft.Network/routeTables/write by ",
+		"10 ResourceWriteSuccess " + table + " Microsoft.Network/routeTables/write by somebody",
+		"40 ResourceWriteSuccess " + table + "/routes/a Microsoft.Network/routeTables/routes/write by somebody",
+		"50 ResourceDeleteSuccess " + table + "/routes/a Microsoft.Network/routeTables/routes/delete by kim",
+		"50 ResourceWriteSuccess " + table + " Microsoft.Network/routeTables/write by somebody",
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))

@@ -173,12 +173,12 @@ func (s *Server) write(r request, name string, current, next *table) (*table, *o
 	}
 	op := &operation{
 		name: name, target: changed.id, location: changed.location, version: r.version, principal: r.principal,
-		outcome: r.outcome, before: current, complete: s.completeTable,
+		outcome: r.outcome, before: current, complete: s.completeTable, resource: r.id.String(), action: action(r),
 	}
 	op.result = func() response { return s.operationResult(op, r.method) }
 	s.tables[changed.id.key()] = &changed
 	s.begin(op, s.cfg.WriteDuration())
-	s.notify(Event{Kind: WriteAccepted, Table: changed.id.String(), Operation: op.id, Principal: r.principal}, current, &changed)
+	s.notify(Event{Kind: WriteAccepted, Table: changed.id.String(), Resource: op.resource, Action: op.action, Operation: op.id, Principal: r.principal}, current, &changed)
 	return &changed, op
 }
 

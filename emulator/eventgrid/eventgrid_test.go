@@ -112,7 +112,9 @@ func TestValidation(t *testing.T) {
 				t.Errorf("%d %s, want %d with %q", status, text, tt.status, tt.says)
 			}
 			if status != 200 {
-				var e struct{ Error struct{ Code, Message string } }
+				var e struct {
+					Error struct{ Code, Message string }
+				}
 				if err := json.Unmarshal([]byte(text), &e); err != nil || e.Error.Code == "" {
 					t.Errorf("the error has no code: %s", text)
 				}

@@ -118,6 +118,9 @@ func (s *Server) Close() error {
 // URL returns the server's root, http://ADDRESS:PORT. The Functions form of the endpoint is plain HTTP on Azure too.
 func (s *Server) URL() string { return "http://" + s.listener.Addr().String() }
 
+// Principal returns the object id of the system-assigned identity.
+func (s *Server) Principal() string { return s.cfg.Principal }
+
 // Environment returns the variables with which azidentity's ManagedIdentityCredential finds this server.
 func (s *Server) Environment() map[string]string {
 	return map[string]string{

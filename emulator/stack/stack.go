@@ -1,5 +1,5 @@
-// Package stack runs the emulators together, as one small Azure: Service Bus, Blob storage, Azure Resource Manager and managed
-// identity, behind one certificate authority.
+// Package stack runs the emulators together, as one small Azure: Service Bus, Blob storage, Azure Resource Manager, Event
+// Grid and managed identity, behind one certificate authority.
 package stack
 
 import (
@@ -15,6 +15,7 @@ import (
 
 	"github.com/pointsman/pointsman/emulator/arm"
 	"github.com/pointsman/pointsman/emulator/blob"
+	"github.com/pointsman/pointsman/emulator/eventgrid"
 	"github.com/pointsman/pointsman/emulator/identity"
 	"github.com/pointsman/pointsman/emulator/localca"
 	"github.com/pointsman/pointsman/emulator/servicebus"
@@ -40,6 +41,7 @@ const (
 const (
 	armAudience  = "https://management.azure.com"
 	blobAudience = "https://storage.azure.com"
+	gridAudience = "https://eventgrid.azure.net"
 )
 
 // queues are the two of the function app, with the settings that infra/ gives them.
@@ -59,6 +61,7 @@ type Stack struct {
 	Bus      *servicebus.Server
 	ARM      *arm.Server
 	Blob     *blob.Server
+	Grid     *eventgrid.Server // the topic of outcome events, and ARM's own events
 
 	caFile string
 }
@@ -117,12 +120,36 @@ func (s *Stack) start(cfg Config) (err error) {
 	if s.Blob, err = blob.Start(blobs); err != nil {
 		return fmt.Errorf("blob storage: %w", err)
 	}
+	return s.startGrid(eventgrid.Config{
+		TLS: tls, Logger: cfg.Logger, Verify: func(token string) (string, error) { return s.Identity.Verify(token, gridAudience) },
+		Retry: func(int) time.Duration { return time.Second }, // nobody wants to wait for the service's 10 s on a desk
+	})
+}
+
+// startGrid starts Event Grid and has it told of what happens in Azure Resource Manager.
+func (s *Stack) startGrid(cfg eventgrid.Config) (err error) {
+	if s.Grid, err = eventgrid.Start(cfg); err != nil {
+		return fmt.Errorf("event grid: %w", err)
+	}
+	s.ARM.Observe(func(e arm.Event) {
+		if body := e.Notification(); body != nil {
+			s.Grid.Emit(body)
+		}
+	})
 	return nil
+}
+
+// DriftTo delivers ARM's events to the function Drift of the Functions host at that URL, until it is called with another one.
+func (s *Stack) DriftTo(functionsURL string) {
+	s.Grid.Subscribe("drift", functionsURL+"/runtime/webhooks/EventGrid?functionName=Drift")
 }
 
 // Close ends all of them.
 func (s *Stack) Close() error {
 	var errs []error
+	if s.Grid != nil {
+		errs = append(errs, s.Grid.Close())
+	}
 	if s.Blob != nil {
 		errs = append(errs, s.Blob.Close())
 	}
@@ -147,6 +174,8 @@ func (s *Stack) Environment() map[string]string {
 	env["StateConnection__blobServiceUri"] = s.Blob.URL()
 	env["ArmEndpoint"] = s.ARM.URL()
 	env["ArmAudience"] = armAudience
+	env["OutcomeTopic__topicEndpointUri"] = s.Grid.URL()
+	env["IdentityObjectId"] = s.Identity.Principal()
 	return env
 }
 

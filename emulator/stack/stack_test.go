@@ -27,7 +27,7 @@ func TestEnvironment(t *testing.T) {
 		}
 	})
 	env := s.Environment()
-	for _, name := range []string{"SSL_CERT_FILE", "ServiceBusConnection", "StateConnection__blobServiceUri", "ArmEndpoint", "ArmAudience", "IDENTITY_ENDPOINT", "IDENTITY_HEADER"} {
+	for _, name := range []string{"SSL_CERT_FILE", "ServiceBusConnection", "StateConnection__blobServiceUri", "ArmEndpoint", "ArmAudience", "IDENTITY_ENDPOINT", "IDENTITY_HEADER", "OutcomeTopic__topicEndpointUri", "IdentityObjectId"} {
 		if env[name] == "" {
 			t.Errorf("%s is missing", name)
 		}

@@ -38,6 +38,7 @@ type Config struct {
 	Domains    map[string]string          // domain files by name
 	Tables     map[string]json.RawMessage // route tables by resource id
 	Settings   map[string]string          // more app settings
+	Drift      bool                       // the function app is told of writes to the route tables
 	Logger     *slog.Logger               // of the emulators and the host; nil: none
 	Output     io.Writer                  // of the handler; nil: discarded
 }
@@ -104,6 +105,9 @@ func (s *System) StartHost(ctx context.Context) error {
 		return fmt.Errorf("start the Functions host: %w", err)
 	}
 	s.Host = host
+	if s.cfg.Drift {
+		s.DriftTo(host.URL())
+	}
 	return nil
 }
 
