@@ -37,6 +37,12 @@ const (
 	SendKey   = "agent-send"
 )
 
+// A second identity beside the function app's, for what people do by hand: its client id, to ask for a token, and its object id.
+const (
+	PersonClient = "person"
+	PersonObject = "00000000-0000-0000-0000-0000000000aa"
+)
+
 // What tokens for each service are for, as the Azure public cloud has it.
 const (
 	armAudience  = "https://management.azure.com"
@@ -86,7 +92,7 @@ func (s *Stack) start(cfg Config) (err error) {
 	if err != nil {
 		return fmt.Errorf("certificate authority: %w", err)
 	}
-	if s.Identity, err = identity.Start(identity.Config{Logger: cfg.Logger}); err != nil {
+	if s.Identity, err = identity.Start(identity.Config{Logger: cfg.Logger, Principals: map[string]string{PersonClient: PersonObject}}); err != nil {
 		return fmt.Errorf("identity: %w", err)
 	}
 	if s.Bus, err = servicebus.Start(servicebus.Config{
