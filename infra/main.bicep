@@ -94,6 +94,9 @@ param sweepSchedule string = '0 */5 * * * *'
 @allowed(['debug', 'info', 'warn', 'error'])
 param logLevel string = 'info'
 
+@description('Tell the function Drift of writes to the route tables, so that a hand edit is noticed within seconds instead of at the next sweep. The function must exist: deploy with false, deploy the code, then deploy with true.')
+param driftEvents bool = false
+
 @description('Days that logs are kept.')
 @minValue(30)
 @maxValue(730)
@@ -105,7 +108,7 @@ param logDailyCapGB int = -1
 @description('Resource id of the action group that alerts go to. Empty: alerts are shown in the portal only.')
 param actionGroupId string = ''
 
-@description('Subnet for private endpoints of the bus, both storage accounts and the function app. Empty: public endpoints.')
+@description('Subnet for private endpoints of the bus, the topic, both storage accounts and the function app. Empty: public endpoints.')
 param privateEndpointSubnetId string = ''
 
 @description('Subnet, delegated to Microsoft.App/environments, that the function app\'s own traffic leaves by. Needed with private endpoints.')
@@ -114,6 +117,7 @@ param functionSubnetId string = ''
 @description('Resource ids of existing private DNS zones that the private endpoints register in; an empty one: you keep DNS yourself.')
 param privateDnsZoneIds object = {
   servicebus: ''
+  eventgrid: ''
   blob: ''
   sites: ''
 }
@@ -125,6 +129,7 @@ var token = toLower(uniqueString(subscription().id, environmentName, location))
 var tags = union(extraTags, { 'azd-env-name': environmentName })
 var routeTableRole = guid(token, 'pointsman-route-tables')
 var private = !empty(privateEndpointSubnetId)
+var tableGroups = union(map(routeTableIds, id => toLower('/subscriptions/${split(id, '/')[2]}/resourceGroups/${split(id, '/')[4]}')), [])
 
 resource group 'Microsoft.Resources/resourceGroups@2024-03-01' = {
   name: empty(resourceGroupName) ? 'rg-pointsman-${environmentName}' : resourceGroupName
@@ -190,6 +195,18 @@ module state 'modules/state.bicep' = {
   }
 }
 
+module events 'modules/events.bicep' = {
+  name: 'pointsman-events'
+  scope: group
+  params: {
+    name: 'evgt-pointsman-${token}'
+    location: location
+    tags: tags
+    public: !private
+    appPrincipalId: identity.outputs.principalId
+  }
+}
+
 module app 'modules/app.bicep' = {
   name: 'pointsman-app'
   scope: group
@@ -208,6 +225,7 @@ module app 'modules/app.bicep' = {
     poisonContainer: state.outputs.poisonContainer
     sweepSchedule: sweepSchedule
     journal: journal
+    outcomeEndpoint: events.outputs.endpoint
     logLevel: logLevel
     alwaysReady: alwaysReady
     maximumInstances: maximumInstances
@@ -228,6 +246,7 @@ module network 'modules/network.bicep' = if (private) {
     tags: tags
     subnetId: privateEndpointSubnetId
     busId: bus.outputs.id
+    topicId: events.outputs.id
     stateId: state.outputs.id
     hostId: app.outputs.hostAccountId
     appId: app.outputs.id
@@ -258,6 +277,18 @@ module tables 'modules/table.bicep' = [
   }
 ]
 
+// One subscription for each resource group that has tables; the same name in each, which belongs to this installation.
+module drift 'modules/drift.bicep' = [
+  for id in tableGroups: if (driftEvents) {
+    name: 'pointsman-drift-${uniqueString(token, id)}'
+    scope: resourceGroup(split(id, '/')[2], split(id, '/')[4])
+    params: {
+      name: 'pointsman-${token}'
+      functionId: '${app.outputs.id}/functions/Drift'
+    }
+  }
+]
+
 module alerts 'modules/alerts.bicep' = {
   name: 'pointsman-alerts'
   scope: group
@@ -283,6 +314,9 @@ output POINTSMAN_BUS string = bus.outputs.host
 
 @description('The blob service that holds domain files and state.')
 output POINTSMAN_STATE_URI string = state.outputs.blobUri
+
+@description('The topic of outcome events: what to subscribe to.')
+output POINTSMAN_TOPIC string = events.outputs.name
 
 @description('Address of Status; it needs a function key.')
 output POINTSMAN_STATUS_URI string = 'https://${app.outputs.hostName}/api/status'

@@ -129,6 +129,18 @@ var logAlerts = [
     query: '${lines} | where msg == "look at this target" | project TimeGenerated, about = strcat(line.domain, "/", line.target), reason = tostring(line.warning)'
   }
   {
+    name: 'drift'
+    severity: 2
+    description: 'Another hand has changed managed routes, and they were written again. Find out who fights for the table; or say policy.drift: report.'
+    query: '${lines} | where msg == "managed routes were changed by another hand and are written again" | project TimeGenerated, about = strcat(line.domain, "/", line.target), reason = tostring(line.first)'
+  }
+  {
+    name: 'outcome-events'
+    severity: 3
+    description: 'Outcome events cannot be told: the topic is away, or refuses them. Routes do not depend on it.'
+    query: '${lines} | where msg in ("outcome events are not sent yet", "an outcome event was refused and is dropped") | project TimeGenerated, about = tostring(line.about), reason = tostring(line.error)'
+  }
+  {
     name: 'domain-file'
     severity: 2
     description: 'The newest domain file is not valid; the last valid one is in force.'

@@ -43,6 +43,9 @@ param sweepSchedule string
 @description('Keep accepted events for replay.')
 param journal bool
 
+@description('Endpoint of the topic of outcome events.')
+param outcomeEndpoint string
+
 @description('Level of the handler\'s log.')
 param logLevel string
 
@@ -205,6 +208,8 @@ resource settings 'Microsoft.Web/sites/config@2024-04-01' = {
     StateContainer: stateContainer
     PoisonContainer: poisonContainer
     AZURE_CLIENT_ID: identityClientId
+    IdentityObjectId: identityPrincipalId
+    OutcomeTopic__topicEndpointUri: outcomeEndpoint
     SweepSchedule: sweepSchedule
     Journal: journal ? 'on' : 'off'
     LOG_LEVEL: logLevel

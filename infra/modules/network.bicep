@@ -15,6 +15,9 @@ param subnetId string
 @description('The Service Bus namespace.')
 param busId string
 
+@description('The topic of outcome events.')
+param topicId string
+
 @description('The state account.')
 param stateId string
 
@@ -24,7 +27,7 @@ param hostId string
 @description('The function app.')
 param appId string
 
-@description('Private DNS zones by kind: servicebus, blob, sites. Empty: none.')
+@description('Private DNS zones by kind: servicebus, eventgrid, blob, sites. Empty: none.')
 param zoneIds object
 
 var endpoints = [
@@ -33,6 +36,12 @@ var endpoints = [
     target: busId
     kind: 'namespace'
     zone: zoneIds.servicebus
+  }
+  {
+    name: 'topic'
+    target: topicId
+    kind: 'topic'
+    zone: zoneIds.eventgrid
   }
   {
     name: 'state'

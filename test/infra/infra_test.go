@@ -324,7 +324,7 @@ func duration(t *testing.T, e ast.Expr) time.Duration {
 	return 0
 }
 
-type binding struct{ Type, QueueName, Connection, Schedule string }
+type binding struct{ Type, Name, QueueName, Connection, Schedule string }
 
 func bindings(t *testing.T) []binding {
 	t.Helper()
@@ -377,7 +377,7 @@ func appSettings(t *testing.T) map[string][]lexeme {
 func TestAppSettingsAreThoseThatAreRead(t *testing.T) {
 	set := appSettings(t)
 	// The host gives the port; a connection string would be a secret, and excludes the identity.
-	absent := map[string]bool{"FUNCTIONS_CUSTOMHANDLER_PORT": true, "ServiceBusConnection": true, "StateConnection": true}
+	absent := map[string]bool{"FUNCTIONS_CUSTOMHANDLER_PORT": true, "ServiceBusConnection": true, "StateConnection": true, "OutcomeTopicKey": true}
 	known := map[string]bool{}
 	for _, name := range []string{"settings.go", "main.go"} {
 		for _, m := range regexp.MustCompile(`[gG]etenv\("([^"]+)"\)`).FindAllStringSubmatch(contents(t, "cmd", "pointsman-handler", name), -1) {
@@ -468,6 +468,16 @@ func TestRights(t *testing.T) {
 			t.Errorf("%s: want the role %s on %s", name, want[1], want[0])
 		}
 	}
+	events := files["modules/events.bicep"]
+	publishes := fields(events.find(t, "resource", "appPublishes").rest)
+	role := fields(publishes["properties"])["roleDefinitionId"]
+	if got := value(publishes["scope"]); got != "topic" || !slices.ContainsFunc(role, func(tk lexeme) bool { return tk.text == "dataSender" }) {
+		t.Errorf("appPublishes: want the role dataSender on the topic")
+	}
+	topic := fields(fields(events.find(t, "resource", "topic").rest)["properties"])
+	if value(topic["inputSchema"]) != "CloudEventSchemaV1_0" || value(topic["disableLocalAuth"]) != "true" {
+		t.Error("the topic must take CloudEvents 1.0, and no keys")
+	}
 	var actions []string
 	for _, tk := range files["modules/role.bicep"].tokens {
 		if tk.kind == text && strings.HasPrefix(tk.text, "Microsoft.Network/") {
@@ -483,6 +493,42 @@ func TestRights(t *testing.T) {
 	}
 	if got := value(fields(files["modules/table.bicep"].find(t, "resource", "writes").rest)["scope"]); got != "table" {
 		t.Errorf("the role is assigned on %q, not on the table", got)
+	}
+}
+
+// The event subscription tells the function that exists, one event at a time as its trigger wants them, of what it knows.
+func TestDriftIsToldOfWritesToRouteTables(t *testing.T) {
+	drift := all(t)["modules/drift.bicep"]
+	p := fields(fields(drift.find(t, "resource", "writes").rest)["properties"])
+	destination := fields(p["destination"])
+	if value(destination["endpointType"]) != "AzureFunction" || value(fields(destination["properties"])["maxEventsPerBatch"]) != "1" {
+		t.Error("want a function that gets single events")
+	}
+	if value(p["eventDeliverySchema"]) != "EventGridSchema" {
+		t.Error("system events have Event Grid's own schema")
+	}
+	code := contents(t, "functions", "drift", "notice.go")
+	types := 0
+	for _, tk := range fields(p["filter"])["includedEventTypes"] {
+		if tk.kind == text {
+			if types++; !strings.Contains(code, strconv.Quote(tk.text)) {
+				t.Errorf("the function does not know %s", tk.text)
+			}
+		}
+	}
+	if types != 2 {
+		t.Errorf("%d types of events, want writes and deletions", types)
+	}
+	called := false
+	for _, tk := range all(t)["main.bicep"].tokens {
+		called = called || tk.kind == text && tk.text == "${}/functions/Drift"
+	}
+	var f struct{ Bindings []binding }
+	if err := json.Unmarshal([]byte(contents(t, "functions", "drift", "function.json")), &f); err != nil {
+		t.Fatal(err)
+	}
+	if !called || len(f.Bindings) != 1 || f.Bindings[0].Type != "eventGridTrigger" || f.Bindings[0].Name != "event" {
+		t.Errorf("main.bicep names the function: %t; its bindings are %+v", called, f.Bindings)
 	}
 }
 
