@@ -118,6 +118,9 @@ func (v view) planned() targetPlan {
 	if v.selected.Live.Frozen {
 		out.Warnings = append(out.Warnings, "more than half of the NVAs were lost at once, they keep what they carry: "+strings.Join(v.selected.Live.Lost, ", "))
 	}
+	for _, h := range v.held {
+		out.Warnings = append(out.Warnings, "another hand changed a managed route, and it stays so (policy.drift: report): "+h.String())
+	}
 	for _, p := range v.problems {
 		out.Warnings = append(out.Warnings, "the newest domain file is not valid, the last valid one is in force: "+p)
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/pointsman/pointsman/functions/documents"
 	"github.com/pointsman/pointsman/shared/answer"
 	"github.com/pointsman/pointsman/shared/config"
+	"github.com/pointsman/pointsman/shared/drift"
 	"github.com/pointsman/pointsman/shared/plan"
 	"github.com/pointsman/pointsman/shared/selection"
 	"github.com/pointsman/pointsman/shared/state"
@@ -45,6 +46,7 @@ type view struct {
 	rules    plan.Rules
 	selected selection.Result
 	plan     plan.Plan
+	held     []state.Drift // routes that another hand changed and that stay as they are
 }
 
 // views reads all that is asked for, table first, as Reconcile does.
@@ -131,7 +133,8 @@ func (r *reader) view(ctx context.Context, d documents.Domain, t config.Target) 
 	v.rules = answer.Rules(d.Config, t, v.doc.Owns)
 	v.in = selection.Input{Domain: d.Config, Target: t, NVAs: docs, Installed: v.rules.Installed(v.table), Now: now, NoECMP: v.doc.NoECMP.Holds(d.ETag, now)}
 	v.selected = selection.Select(v.in)
-	v.plan = plan.Diff(v.table, answer.Wants(v.selected.Choices), v.rules)
+	found := drift.Find(v.table, v.rules, v.doc.Written, v.doc.Maybe...)
+	v.plan, v.held = drift.Plan(v.table, answer.Wants(v.selected.Choices), v.rules, found, d.Config.Policy.Drift == config.DriftRepair)
 	return v, nil
 }
 

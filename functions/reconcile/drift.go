@@ -2,7 +2,6 @@ package reconcile
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"slices"
 	"strings"
@@ -48,11 +47,9 @@ func (x *run) hold(v *view, wants []plan.Want) plan.Plan {
 		x.first = drift.Read(v.table, v.rules)
 	}
 	v.drift = x.drifted(v.table, v.rules)
-	if v.domain.Config.Policy.Drift == config.DriftReport {
-		v.held = drift.Held(v.drift, wants)
-	}
-	rules, wants := drift.Hold(v.table, v.rules, wants, v.held)
-	return plan.Diff(v.table, wants, rules)
+	p, held := drift.Plan(v.table, wants, v.rules, v.drift, v.domain.Config.Policy.Drift == config.DriftRepair)
+	v.held = held
+	return p
 }
 
 // noteWrite remembers what a write of this run, known to be applied, has made of the managed routes.
@@ -67,7 +64,7 @@ func (x *run) noteWrite(ctx context.Context, v view) {
 			x.repaired = append(x.repaired, outcome.Route{Prefix: d.Prefix, Before: d.Wrote, Found: d.Found, After: now[d.Prefix]})
 		}
 	}
-	x.log.WarnContext(ctx, "managed routes were changed by another hand and are written again", slog.Int("routes", len(v.drift)), slog.String("first", describe(v.drift[0])))
+	x.log.WarnContext(ctx, "managed routes were changed by another hand and are written again", slog.Int("routes", len(v.drift)), slog.String("first", v.drift[0].String()))
 }
 
 // unknownEnd reports whether a write that failed so may yet have been applied, or be on its way.
@@ -122,22 +119,11 @@ func (x *run) drifts(doc *state.Target, e ended) (now, fresh []state.Drift) {
 	return now, fresh
 }
 
-// describe says what happened to a route.
-func describe(d state.Drift) string {
-	switch {
-	case d.Found == "":
-		return fmt.Sprintf("%s via %s was removed", d.Prefix, d.Wrote)
-	case d.Wrote == "":
-		return fmt.Sprintf("%s via %s was put there", d.Prefix, d.Found)
-	}
-	return fmt.Sprintf("%s goes via %s instead of %s", d.Prefix, d.Found, d.Wrote)
-}
-
 // heldWarnings says what is left as another hand made it.
 func (v view) heldWarnings() []string {
 	var out []string
 	for _, d := range v.held {
-		out = append(out, "another hand changed a managed route, and it stays so (policy.drift: report): "+describe(d))
+		out = append(out, "another hand changed a managed route, and it stays so (policy.drift: report): "+d.String())
 	}
 	return shorten(out)
 }

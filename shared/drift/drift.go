@@ -73,6 +73,17 @@ func Held(found []state.Drift, wants []plan.Want) []state.Drift {
 	return slices.DeleteFunc(slices.Clone(found), func(d state.Drift) bool { return want[d.Prefix] == d.Found })
 }
 
+// Plan plans for a table in which some routes have drifted: with repair as if they had not, else without those that are not as they are wanted
+// by now, which are returned as held.
+func Plan(t plan.Table, wants []plan.Want, rules plan.Rules, found []state.Drift, repair bool) (p plan.Plan, held []state.Drift) {
+	if repair {
+		return plan.Diff(t, wants, rules), nil
+	}
+	held = Held(found, wants)
+	without, rest := Hold(t, rules, wants, held)
+	return plan.Diff(t, rest, without), held
+}
+
 // Read returns the managed routes of the table as a record of what was written.
 func Read(t plan.Table, rules plan.Rules) state.Record {
 	return state.NewRecord(managed(t, rules))

@@ -1,6 +1,7 @@
 package state
 
 import (
+	"fmt"
 	"net/netip"
 	"slices"
 	"time"
@@ -47,6 +48,17 @@ type Drift struct {
 // Same reports whether two drifts are one and the same change.
 func (d Drift) Same(e Drift) bool {
 	return d.Prefix == e.Prefix && d.Wrote == e.Wrote && d.Found == e.Found
+}
+
+// String says what happened to the route.
+func (d Drift) String() string {
+	switch {
+	case d.Found == "":
+		return fmt.Sprintf("%s via %s was removed", d.Prefix, d.Wrote)
+	case d.Wrote == "":
+		return fmt.Sprintf("%s via %s was put there", d.Prefix, d.Found)
+	}
+	return fmt.Sprintf("%s goes via %s instead of %s", d.Prefix, d.Found, d.Wrote)
 }
 
 // MaxHands bounds what is remembered of who changed a table.
