@@ -23,7 +23,10 @@ import (
 	"github.com/pointsman/pointsman/emulator/localca"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// A server that refused a long request waits half a second before it closes the connection, so that the refusal is read.
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("net/http.(*conn).closeWriteAndWait"))
+}
 
 const key = "c2VjcmV0"
 

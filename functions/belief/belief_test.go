@@ -44,13 +44,13 @@ type world struct {
 	log     strings.Builder
 }
 
-func newWorld(t *testing.T, domain string) *world {
+func newWorld(t *testing.T) *world {
 	t.Helper()
 	w := &world{
 		t: t, now: time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC), blobs: map[string][]byte{}, version: map[string]int{}, docs: map[string]*state.NVA{},
 		fail: func(string) error { return nil },
 	}
-	w.set("domains/hub.yaml", []byte(domain))
+	w.set("domains/hub.yaml", []byte(hub))
 	return w
 }
 
@@ -146,7 +146,7 @@ func (w *world) tells(want ...string) {
 
 // Every change of belief is told once, also of an NVA whose own document did not change.
 func TestChangesAreToldOnce(t *testing.T) {
-	w := newWorld(t, hub)
+	w := newWorld(t)
 	w.tells()
 	for _, nva := range []string{"nva-a", "nva-b", "nva-c"} {
 		w.says(nva, 1, event.Snapshot)
@@ -175,7 +175,7 @@ func TestChangesAreToldOnce(t *testing.T) {
 
 // An outage of the topic, and a failure of the store, lose nothing: the next look tells, with the ids of the first.
 func TestOutage(t *testing.T) {
-	w := newWorld(t, hub)
+	w := newWorld(t)
 	w.says("nva-a", 1, event.Snapshot)
 	w.away = errors.New("no such host")
 	w.tells()
@@ -202,7 +202,7 @@ func TestOutage(t *testing.T) {
 
 // Two lookers at once tell one thing, and a document that was lost does not make old ids new again.
 func TestIdsAreNeverUsedTwice(t *testing.T) {
-	w := newWorld(t, hub)
+	w := newWorld(t)
 	w.says("nva-a", 1, event.Snapshot)
 	once := false
 	w.fail = func(op string) error {
@@ -227,7 +227,7 @@ func TestIdsAreNeverUsedTwice(t *testing.T) {
 
 // An NVA that leaves the domain file is forgotten, so that it is told anew if it comes back.
 func TestNVAThatLeft(t *testing.T) {
-	w := newWorld(t, hub)
+	w := newWorld(t)
 	w.says("nva-a", 1, event.Snapshot)
 	w.tells("nva-a Up: up after")
 	w.set("domains/hub.yaml", []byte(strings.Replace(hub, "  - {name: nva-a, nextHops: [10.0.0.4], allow: [\"10.64.0.0/10 le 24\"]}\n", "", 1)))

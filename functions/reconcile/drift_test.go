@@ -23,8 +23,8 @@ import (
 var hopX = netip.MustParseAddr("10.9.9.9") // of no NVA
 
 // reporting is the domain with policy.drift: report.
-func reporting(price string) string {
-	return strings.Replace(domainFile(price, ""), "holdDown: 0s", "holdDown: 0s, drift: report", 1)
+func reporting() string {
+	return strings.Replace(domainFile("0", ""), "holdDown: 0s", "holdDown: 0s, drift: report", 1)
 }
 
 // settledIn is settledWorld with another domain file.
@@ -144,7 +144,7 @@ func TestDriftThatWaitsIsStillToldAsDrift(t *testing.T) {
 
 // With policy.drift: report the route stays as another hand made it, told and shown once for each change, while all others follow.
 func TestDriftIsReported(t *testing.T) {
-	w := settledIn(t, reporting("0"))
+	w := settledIn(t, reporting())
 	w.byHand(prefix(1), hopX)
 	w.azureTells("e1")
 	w.rest()
@@ -200,7 +200,7 @@ func TestReportedDriftEnds(t *testing.T) {
 		}, 0, 0},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			w := settledIn(t, reporting("0"))
+			w := settledIn(t, reporting())
 			others := w.unmanaged()
 			w.byHand(prefix(1), hopX)
 			w.azureTells("e1")
@@ -224,7 +224,7 @@ func TestReportedDriftEnds(t *testing.T) {
 
 // A route that a hand removed is not written again, and one that a hand put back under our name is not removed.
 func TestReportedDriftOfPresence(t *testing.T) {
-	w := settledIn(t, reporting("0"))
+	w := settledIn(t, reporting())
 	w.byHand(prefix(0), netip.Addr{})
 	w.wake("sweep/1")
 	w.rest()
@@ -266,13 +266,13 @@ func TestReportUnderEveryFault(t *testing.T) {
 		"done, death":     {crash: true},
 	}
 	for name, story := range stories {
-		clean := settledIn(t, reporting("0"))
+		clean := settledIn(t, reporting())
 		story.tell(clean)
 		clean.deliver(clean.next())
 		calls := len(clean.ops)
 		for way, f := range ways {
 			for n := 1; n <= calls; n++ {
-				w := settledIn(t, reporting("0"))
+				w := settledIn(t, reporting())
 				story.tell(w)
 				w.fate = nth("", n, n, f)
 				if way == "superseded" && clean.ops[n-1] != "put" {
@@ -299,7 +299,7 @@ func TestReportUnderEveryFault(t *testing.T) {
 
 // A run that gives up without knowing what became of its writes leaves word of them.
 func TestWriteOfUnknownEndIsNoDriftLater(t *testing.T) {
-	w := settledIn(t, reporting("0"))
+	w := settledIn(t, reporting())
 	w.said("nva-a", event.Expired, nil)
 	puts := 0
 	w.fate = func(op string) fate {
@@ -331,7 +331,7 @@ func TestWriteOfUnknownEndIsNoDriftLater(t *testing.T) {
 // A hand meddles with one of two routes while the answer to this run's write is lost, and the news is reversed: the other route is this run's
 // work, and follows.
 func TestOwnWriteOfUnknownEndBesideAHand(t *testing.T) {
-	w := settledIn(t, reporting("0"))
+	w := settledIn(t, reporting())
 	w.said("nva-a", event.Expired, nil)
 	w.fate = nth("put", 1, 1, fate{err: errors.New("the answer is lost")})
 	once := false
@@ -350,7 +350,7 @@ func TestOwnWriteOfUnknownEndBesideAHand(t *testing.T) {
 
 // The first write of all, and a death right after it: what it added is told all the same.
 func TestFirstWriteIsToldAfterADeath(t *testing.T) {
-	for _, domain := range []string{domainFile("0", ""), reporting("0")} {
+	for _, domain := range []string{domainFile("0", ""), reporting()} {
 		w := newWorld(t, domain)
 		w.said("nva-a", event.Snapshot, announce(prefixes(2)...))
 		w.fate = nth("put", 1, 1, fate{crash: true})
@@ -381,7 +381,7 @@ func TestWorkOfADeadRunIsNotToldAsDrift(t *testing.T) {
 
 // A document of an older version has no record of what was written: its routes are taken as they are, and not told as new.
 func TestFirstRunAfterAnUpgrade(t *testing.T) {
-	for _, domain := range []string{domainFile("0", ""), reporting("0")} {
+	for _, domain := range []string{domainFile("0", ""), reporting()} {
 		w := settledIn(t, domain)
 		w.edit(func(d *state.Target) { d.Written = nil })
 		w.told = nil

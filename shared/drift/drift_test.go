@@ -62,7 +62,8 @@ func TestFind(t *testing.T) {
 		{"gone, and somebody else's route in its place", written, []plan.Route{foreign}, []state.Drift{{Prefix: prefix(1), Wrote: "10.0.0.4"}}},
 		{"put back", state.Record{}, []plan.Route{ours(2, hopA)}, []state.Drift{{Prefix: prefix(2), Found: "10.0.0.4"}}},
 		{
-			"another address under our name", written, []plan.Route{plan.NewRoute(mine+"10-64-1-0-24", prefix(2).String(), plan.VirtualAppliance, hopA)},
+			"another address under our name", written,
+			[]plan.Route{plan.NewRoute(mine+"10-64-1-0-24", prefix(2).String(), plan.VirtualAppliance, hopA)},
 			[]state.Drift{{Prefix: prefix(1), Wrote: "10.0.0.4"}, {Prefix: prefix(2), Found: "10.0.0.4"}},
 		},
 		{"not known what was written", nil, []plan.Route{ours(1, hopX)}, nil},

@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 )
 
@@ -184,7 +185,7 @@ func (o Outbox) IsZero() bool { return len(o.Events) == 0 && o.Dropped == 0 }
 
 // Put adds events. What is above the bounds is dropped, oldest first, and counted: the newest say how things are.
 func (o *Outbox) Put(events ...Event) {
-	o.Events = append(o.Events[:len(o.Events):len(o.Events)], events...)
+	o.Events = append(slices.Clip(o.Events), events...)
 	sizes := make([]int, len(o.Events))
 	total := 0
 	for i, e := range o.Events {
