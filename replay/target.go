@@ -11,6 +11,7 @@ import (
 	"github.com/pointsman/pointsman/shared/coalesce"
 	"github.com/pointsman/pointsman/shared/config"
 	"github.com/pointsman/pointsman/shared/fault"
+	"github.com/pointsman/pointsman/shared/liveness"
 	"github.com/pointsman/pointsman/shared/plan"
 	"github.com/pointsman/pointsman/shared/route"
 	"github.com/pointsman/pointsman/shared/selection"
@@ -302,21 +303,39 @@ func (t *target) look(now time.Time) error {
 // change is what a plan would do now, but for what the guards leave out.
 func (t *target) change() coalesce.Change {
 	by := t.counts.by
-	removals, additions := t.rules.Guard(plan.Sizes{Routes: len(t.table.Routes), Managed: t.counts.managed, Twins: t.twins, Added: by[missing], Removed: by[gone]})
-	if removals {
+	rules := t.rules
+	rules.Live = t.up()
+	left := rules.Guard(plan.Sizes{
+		Routes: len(t.table.Routes), Managed: t.counts.managed, Twins: t.twins, Added: by[missing], Removed: by[gone], Moved: by[better],
+	}, false)
+	if left.Removals != "" {
 		by[gone] = 0
 	}
-	if additions {
+	if left.Moves != "" {
+		by[better] = 0
+	}
+	if left.Additions != "" {
 		by[missing] = 0
 	}
 	return coalesce.Change{Dead: by[dead], Missing: by[missing], Better: by[better] + by[gone]}
+}
+
+// up counts the target's NVAs that are up.
+func (t *target) up() int {
+	n := 0
+	for i := range t.world.members {
+		if t.fed[i] && t.world.members[i].belief.State == liveness.Up {
+			n++
+		}
+	}
+	return n
 }
 
 // plan plans from scratch, as the function app does.
 func (t *target) plan(now time.Time) (plan.Plan, coalesce.Change, selection.Result) {
 	in := selection.Input{Domain: t.world.domain, Target: t.cfg, NVAs: t.world.docs, Installed: t.rules.Installed(t.table), Now: now}
 	selected := selection.Select(in)
-	p := plan.Diff(t.table, answer.Wants(selected.Choices), t.rules)
+	p := plan.Diff(t.table, answer.Wants(selected.Choices), answer.Guarded(t.rules, in, selected.Live))
 	return p, answer.Weigh(in, selected.Live, p), selected
 }
 

@@ -131,6 +131,7 @@ func (r *reader) view(ctx context.Context, d documents.Domain, t config.Target) 
 	v.rules = answer.Rules(d.Config, t, v.doc.Owns)
 	v.in = selection.Input{Domain: d.Config, Target: t, NVAs: docs, Installed: v.rules.Installed(v.table), Now: now, NoECMP: v.doc.NoECMP.Holds(d.ETag, now)}
 	v.selected = selection.Select(v.in)
+	v.rules = answer.Guarded(v.rules, v.in, v.selected.Live)
 	v.plan = plan.Diff(v.table, answer.Wants(v.selected.Choices), v.rules)
 	return v, nil
 }

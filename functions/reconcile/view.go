@@ -63,7 +63,8 @@ func (x *run) view(ctx context.Context, table plan.Table) (view, error) {
 		v.noECMP = nil
 	}
 	v.selected = v.selectFrom(d, docs)
-	v.plan = plan.Diff(table, answer.Wants(v.selected.Choices), rules)
+	v.rules = answer.Guarded(rules, v.input(d, docs), v.selected.Live)
+	v.plan = plan.Diff(table, answer.Wants(v.selected.Choices), v.rules)
 	return v, nil
 }
 
