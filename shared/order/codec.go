@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
-	"io"
 	"strings"
 	"time"
 
@@ -110,9 +109,6 @@ func strict(raw []byte) (d data, err error) {
 	decoder.DisallowUnknownFields()
 	if err = decoder.Decode(&d); err != nil {
 		return d, err //nolint:wrapcheck // the caller names the order
-	}
-	if _, err = decoder.Token(); !errors.Is(err, io.EOF) {
-		return d, errors.New("more than one value")
 	}
 	return d, nil
 }

@@ -124,7 +124,7 @@ func TestRefused(t *testing.T) {
 		{"approve", `25bfe4c57b9769ed`, `25BFE4C57B9769ED`, "want the 16 hexadecimal digits", false},
 		{"approve", `25bfe4c57b9769ed`, `25bfe4c5`, "want the 16 hexadecimal digits", false},
 		{"override", `"plan": "25bfe4c57b9769ed",`, ``, "want the 16 hexadecimal digits", false},
-		{"resume", `0b8f3c52-`, `0b8f3c52`, "want a UUID", false},
+		{"resume", `"id": "0b8f3c52-`, `"id": "0b8f3c52`, "want a UUID", false},
 		{"resume", `"who": "jo@example.com"`, `"who": ""`, "who is empty", false},
 		{"resume", `jo@example.com`, strings.Repeat("x", 201), "who has 201 bytes", false},
 		{"resume", `firmware 7.2`, strings.Repeat("x", 1024), "why has", false},
