@@ -34,6 +34,7 @@ type view struct {
 	rules     plan.Rules
 	selected  selection.Result
 	plan      plan.Plan
+	approval  state.Approval   // that was open; the zero value: none
 	account   coalesce.Account // when the plan waits
 	fireAt    time.Time
 }
@@ -64,6 +65,8 @@ func (x *run) view(ctx context.Context, table plan.Table) (view, error) {
 	}
 	v.selected = v.selectFrom(d, docs)
 	v.rules = answer.Guarded(rules, v.input(d, docs), v.selected.Live)
+	v.approval = x.open()
+	v.rules.Override = override(v.approval)
 	v.plan = plan.Diff(table, answer.Wants(v.selected.Choices), v.rules)
 	return v, nil
 }

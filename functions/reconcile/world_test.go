@@ -89,6 +89,7 @@ type world struct {
 	sameMove bool // writing the same content moves the ETag
 	noECMP   bool // the region takes no routes with several next hops
 	refused  int  // writes that it has refused for that
+	subnets  map[string][]netip.Prefix
 }
 
 type value struct {
@@ -102,6 +103,8 @@ type table struct {
 	failed bool // the last write was accepted and then failed
 	routes []plan.Route
 	behind map[string]uint64
+
+	subnets []string // that use it
 }
 
 // delivery is a message in the queue.
@@ -232,7 +235,7 @@ func (a *actor) Get(_ context.Context, id string) (got plan.Table, err error) {
 		if !ok {
 			return fault.New(fault.NotFound, "no table %s", id)
 		}
-		got = plan.Table{ID: id, ETag: fmt.Sprint(t.etag), Routes: slices.Clone(t.routes), Failed: t.failed}
+		got = plan.Table{ID: id, ETag: fmt.Sprint(t.etag), Routes: slices.Clone(t.routes), Failed: t.failed, Subnets: t.subnets}
 		return nil
 	})
 	return got, err
@@ -317,7 +320,7 @@ func (w *world) enqueue(m message.Message, at time.Time) {
 // function returns the function over an actor's ports.
 func (w *world) function(a *actor) *reconcile.Reconcile {
 	return &reconcile.Reconcile{
-		Store: documents.NewStore(a, 1), Tables: a, Wakes: a, Now: func() time.Time { return w.now }, NewRun: w.newRun, Lease: lease,
+		Store: documents.NewStore(a, 1), Tables: a, Subnets: a, Wakes: a, Now: func() time.Time { return w.now }, NewRun: w.newRun, Lease: lease,
 		Log: slog.New(slog.NewTextHandler(&w.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	}
 }
