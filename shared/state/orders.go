@@ -88,3 +88,13 @@ type Subnet struct {
 	Prefixes []netip.Prefix `json:"prefixes,omitempty"`
 	At       time.Time      `json:"at"` // when it was read
 }
+
+// Said is an order as histories keep it.
+type Said struct {
+	Kind string `json:"kind"`
+	NVA  string `json:"nva,omitempty"`
+	Plan string `json:"plan,omitempty"`
+	ID   string `json:"id"`
+	Who  string `json:"who"`
+	Why  string `json:"why,omitempty"`
+}
