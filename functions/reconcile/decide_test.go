@@ -437,3 +437,79 @@ func TestSubnetsThatCannotBeRead(t *testing.T) {
 		})
 	}
 }
+
+// operate merges an operator's order about an NVA as ingest does and sends the wake.
+func (w *world) operate(nva string, kind order.Kind) {
+	w.t.Helper()
+	doc := w.nva(nva)
+	doc.Obey(state.OrderOf(order.Order{Kind: kind, ID: fmt.Sprint(w.now.UnixNano()), Who: "jo"}, w.now))
+	body, err := state.EncodeNVA(doc)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.put("nvas/hub/"+nva+".json", body)
+	w.wake(fmt.Sprintf("%s/%d", nva, doc.Revision))
+}
+
+// carries returns who carries the first prefix.
+func (w *world) carrier() string {
+	w.rest()
+	for _, r := range w.tables[tableID].routes {
+		if r.Prefix == prefix(0) {
+			return map[string]string{hopA.String(): "nva-a", hopB.String(): "nva-b"}[r.NextHop.String()]
+		}
+	}
+	return ""
+}
+
+// A drain moves at once and the end of it gives back: after the hold-down, or, where nothing but an operator's word gives back, by that word.
+func TestDrainAndResume(t *testing.T) {
+	for _, holdDown := range []string{"0s", "30s", "never"} {
+		t.Run(holdDown, func(t *testing.T) {
+			w := newWorld(t, strings.Replace(domainFile("0", ""), "holdDown: 0s", "holdDown: "+holdDown, 1))
+			w.said("nva-a", event.Snapshot, announce(prefixes(2)...))
+			w.said("nva-b", event.Snapshot, announce(prefixes(2)...))
+			w.rest()
+			later := func() { w.now = w.now.Add(time.Hour) }
+			later()
+			w.wake("sweep/1")
+			if got := w.carrier(); got != "nva-a" {
+				t.Fatalf("%s carries it", got)
+			}
+			later()
+			w.operate("nva-a", order.Drain)
+			began := w.now
+			if got := w.carrier(); got != "nva-b" || !w.now.Equal(began) {
+				t.Fatalf("drained after %s: %s carries it", w.now.Sub(began), got)
+			}
+			if why := w.document().Carried[0].Why; !strings.Contains(why, "drained by jo") {
+				t.Errorf("why: %s", why)
+			}
+			later()
+			w.operate("nva-a", order.Resume)
+			began = w.now
+			if got := w.carrier(); got != "nva-a" {
+				t.Fatalf("resumed: %s carries it", got)
+			}
+			if waited := w.now.Sub(began); holdDown == "30s" && waited < 30*time.Second || holdDown != "30s" && waited > 0 {
+				t.Errorf("given back after %s", waited)
+			}
+			// It dies and comes back: under never, only the next word gives back.
+			later()
+			w.said("nva-a", event.Expired, func(e *event.Event) { e.Beat = 99 })
+			if got := w.carrier(); got != "nva-b" {
+				t.Fatalf("dead: %s carries it", got)
+			}
+			later()
+			w.said("nva-a", event.Alive, func(e *event.Event) { e.Beat = 100 })
+			if got := w.carrier(); (got == "nva-b") != (holdDown == "never") {
+				t.Fatalf("back: %s carries it", got)
+			}
+			later()
+			w.operate("nva-a", order.Resume)
+			if got := w.carrier(); got != "nva-a" {
+				t.Fatalf("told: %s carries it", got)
+			}
+		})
+	}
+}
