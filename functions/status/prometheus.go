@@ -47,6 +47,8 @@ func (m metrics) target(domain string, t Target) {
 	m.add("pointsman_target_routes_limit", "Routes that the table may hold.", "gauge", float64(t.Limit), labels...)
 	m.add("pointsman_target_trouble_since_seconds", "Unix time since when the target cannot be brought to the desired state; 0 if it can.", "gauge", unix(t.Trouble), labels...)
 	m.add("pointsman_target_last_good_seconds", "Unix time when the table was last known to be as desired.", "gauge", unix(t.LastGood), labels...)
+	m.add("pointsman_target_paused", "1 while an operator has paused the target.", "gauge", truth(t.Pause != nil && t.Pause.On), labels...)
+	m.add("pointsman_target_proposed_changes", "Changes of the table that are shown, or wait for an approval, and are not written.", "gauge", float64(proposed(t.Proposal)), labels...)
 	for _, o := range state.Outcomes() {
 		m.add("pointsman_target_reconciles_total", "Reconciles by outcome.", "counter", float64(t.Outcomes[o.String()]), append(labels, "outcome", o.String())...)
 		code := ""
@@ -55,6 +57,13 @@ func (m metrics) target(domain string, t Target) {
 		}
 		m.add("pointsman_target_outcome", "1 for the outcome of the last reconcile; code is the service's error code.", "gauge", truth(t.Result.Outcome == o), append(labels, "outcome", o.String(), "code", code)...)
 	}
+}
+
+func proposed(p *state.Proposal) int {
+	if p == nil {
+		return 0
+	}
+	return len(p.Added) + len(p.Changed) + len(p.Removed)
 }
 
 // metrics holds the lines of each family.

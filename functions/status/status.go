@@ -95,6 +95,10 @@ type Target struct {
 	Outcomes map[string]uint64 `json:"outcomes,omitempty"`
 	InFlight []state.Intent    `json:"inFlight,omitempty"`
 	Carried  []state.Carried   `json:"carried,omitempty"` // who carries what, and why
+	Apply    string            `json:"apply"`             // what becomes of a plan, by the domain file
+	Pause    *state.Pause      `json:"pause,omitempty"`   // an operator's last word on whether it is left alone
+	Approval *state.Approval   `json:"approval,omitempty"`
+	Proposal *state.Proposal   `json:"proposal,omitempty"` // what would be written
 }
 
 // Report reads everything. only names the one domain to show; empty shows all.
@@ -170,8 +174,16 @@ func describeNVA(name string, doc *state.NVA, belief liveness.Belief) NVA {
 }
 
 func describeTarget(t config.Target, doc *state.Target) Target {
-	return Target{
+	out := Target{
 		Name: t.Name, Table: t.RouteTable, Result: doc.Result, Trouble: doc.Trouble, LastGood: doc.LastGood, FireAt: doc.FireAt,
 		Managed: len(doc.Owned), Limit: t.Limit, Writes: doc.Writes, Outcomes: doc.Counts, InFlight: doc.Intents, Carried: doc.Carried,
+		Apply: t.Apply.String(), Proposal: doc.Proposal,
 	}
+	if doc.Pause.ID != "" {
+		out.Pause = &doc.Pause
+	}
+	if doc.Approval.ID != "" {
+		out.Approval = &doc.Approval
+	}
+	return out
 }
