@@ -24,10 +24,13 @@ param extraTags object = {}
 @description('Resource ids of the route tables that Pointsman may read and write: the targets of the domain files. They may be in other resource groups and subscriptions of the tenant.')
 param routeTableIds array = []
 
+@description('Resource ids of the virtual networks whose subnets use those tables: Pointsman reads the subnets, and never writes the table of a subnet in which an NVA has its next hop. Not needed where the domain files declare targets[].subnets.')
+param virtualNetworkIds array = []
+
 @description('Object ids of the NVAs\' managed identities. Each may send to the queue route-events and nothing else.')
 param agentPrincipalIds array = []
 
-@description('Object ids of the people or groups who upload domain files (pointsman apply) and read parked events.')
+@description('Object ids of the people or groups who upload domain files (pointsman apply), read parked events and give orders (pointsman drain, pause, approve).')
 param operatorPrincipalIds array = []
 
 @description('What operatorPrincipalIds are.')
@@ -174,6 +177,8 @@ module bus 'modules/bus.bicep' = {
     appPrincipalId: identity.outputs.principalId
     appManagesQueues: scaleByQueueLength
     agentPrincipalIds: agentPrincipalIds
+    operatorPrincipalIds: operatorPrincipalIds
+    operatorPrincipalType: operatorPrincipalType
   }
 }
 
@@ -260,7 +265,7 @@ module role 'modules/role.bicep' = if (!empty(routeTableIds)) {
   params: {
     name: routeTableRole
     displayName: 'Pointsman route tables ${token}'
-    subscriptionIds: union(map(routeTableIds, id => split(id, '/')[2]), [])
+    subscriptionIds: union(map(routeTableIds, id => split(id, '/')[2]), map(virtualNetworkIds, id => split(id, '/')[2]))
   }
 }
 
@@ -286,6 +291,19 @@ module drift 'modules/drift.bicep' = [
       name: 'pointsman-${token}'
       functionId: '${app.outputs.id}/functions/Drift'
     }
+  }
+]
+
+module networks 'modules/vnet.bicep' = [
+  for id in virtualNetworkIds: if (!empty(routeTableIds)) {
+    name: 'pointsman-vnet-${uniqueString(token, toLower(id))}'
+    scope: resourceGroup(split(id, '/')[2], split(id, '/')[4])
+    params: {
+      networkName: split(id, '/')[8]
+      roleName: routeTableRole
+      principalId: identity.outputs.principalId
+    }
+    dependsOn: [role]
   }
 ]
 

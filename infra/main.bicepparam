@@ -9,6 +9,11 @@ param routeTableIds = [
   // '/subscriptions/00000000-0000-0000-0000-000000000000/resourceGroups/rg-network/providers/Microsoft.Network/routeTables/rt-spoke-1'
 ]
 
+// The networks whose subnets use those tables.
+param virtualNetworkIds = [
+  // '/subscriptions/00000000-0000-0000-0000-000000000000/resourceGroups/rg-network/providers/Microsoft.Network/virtualNetworks/vnet-spoke-1'
+]
+
 // az vm show --resource-group RG --name NVA --query identity.principalId
 param agentPrincipalIds = []
 

@@ -30,7 +30,7 @@ func Read(name string, data []byte) ([]journal.Entry, error) {
 		if errs[i] != nil {
 			return nil, fmt.Errorf("%s, line %d: %w", name, i+1, errs[i])
 		}
-		if entry.Event.Kind != 0 && (entry.Accepted || entry.Event.Kind != event.Expired) {
+		if entry.Order != nil || entry.Event.Kind != 0 && (entry.Accepted || entry.Event.Kind != event.Expired) {
 			out = append(out, entry)
 		}
 	}

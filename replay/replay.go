@@ -45,7 +45,7 @@ func Run(cfg Config, entries []journal.Entry) (Report, error) {
 			return r, err
 		}
 		for ; i < len(entries) && entries[i].At.Equal(at); i++ {
-			if entries[i].Event.Domain != cfg.Domain.Name {
+			if entries[i].Domain() != cfg.Domain.Name {
 				r.Foreign++
 				continue
 			}
@@ -137,20 +137,28 @@ func (w *world) slot(p netip.Prefix) int {
 
 // take merges one event and brings the targets that it concerns up to date. It reports whether the event could be used.
 func (w *world) take(entry journal.Entry) bool {
-	n, known := w.byName[entry.Event.NVA]
+	name := entry.Event.NVA
+	if o := entry.Order; o != nil {
+		if !o.Kind.OfNVA() {
+			return w.obey(*o, entry.At)
+		}
+		name = o.NVA
+	}
+	n, known := w.byName[name]
 	if !known {
 		return false
 	}
 	m := &w.members[n]
 	revision, floor, over := m.doc.Revision, m.doc.Floor, m.over()
-	_, err := m.doc.Merge(entry.Event, entry.At)
-	if err != nil {
+	if entry.Order != nil {
+		m.doc.Obey(state.OrderOf(*entry.Order, entry.At))
+	} else if _, err := m.doc.Merge(entry.Event, entry.At); err != nil {
 		return false
 	}
 	if m.doc.Revision == revision {
 		return true
 	}
-	if m.doc.Heard() || m.doc.Silent() {
+	if m.doc.Heard() || m.doc.Silent() || entry.Order != nil {
 		w.docs[m.Name] = m.doc
 	}
 	wide := m.doc.Wide

@@ -192,7 +192,7 @@ func drawDomain(rt *rapid.T) *config.Domain {
 	text := fmt.Sprintf(`
 domain: hub
 policy: {silence: %s, holdDown: %dms, writePrice: %d, writeCap: 10s}
-guards: {maxRemoved: 50%%, minRemoved: 2}
+guards: {maxRemoved: 50%%, minRemoved: 2, maxChanged: %s, minLive: %d}
 nvas:
   - {name: nva-a, nextHops: [10.0.0.4], preference: 200, allow: ["10.64.0.0/10 le 24"], maxPrefixes: %d}
   - {name: nva-b, nextHops: [10.0.0.5], preference: %d, allow: ["10.64.0.0/10 le 24"]}
@@ -202,6 +202,7 @@ spread: {maxExcess: 0%%, spokes: [{name: s1, prefixes: [10.64.1.0/24]}, {name: s
 targets:
   - {name: spokes, routeTable: %s, limit: %d, nvas: [nva-a, nva-b, nva-d], %s}
 `, rapid.SampledFrom([]string{"down", "hold"}).Draw(rt, "silence"), rapid.SampledFrom([]int{0, 3050}).Draw(rt, "hold"), rapid.SampledFrom([]int{0, 5, 20}).Draw(rt, "price"),
+		rapid.SampledFrom([]string{"100%", "100%", "50%", "1%"}).Draw(rt, "maxChanged"), rapid.SampledFrom([]int{0, 0, 1, 2}).Draw(rt, "minLive"),
 		rapid.SampledFrom([]int{3, 100}).Draw(rt, "max"), rapid.SampledFrom([]int{100, 200}).Draw(rt, "preference"), tableID, rapid.SampledFrom([]int{4, 1000}).Draw(rt, "limit"),
 		rapid.SampledFrom([]string{
 			"mode: primary-backup", "mode: primary-backup", "mode: ecmp", "mode: ecmp, maxNextHops: 2", "mode: spread, side: north", "mode: spread, side: s2", "mode: next-hop-ip, nextHops: [10.9.9.9]",
@@ -319,7 +320,7 @@ func scratch(d *config.Domain, table plan.Table, write time.Duration, entries []
 		}
 		news = false
 		in := input(now)
-		p := plan.Diff(table, wanted, rules)
+		p := plan.Diff(table, wanted, answer.Guarded(rules, in, liveness.Judge(d, in.NVAs, now)))
 		if p.Empty() {
 			account, fireAt = coalesce.Account{}, time.Time{}
 			return

@@ -11,9 +11,11 @@ import (
 	"github.com/pointsman/pointsman/shared/coalesce"
 	"github.com/pointsman/pointsman/shared/config"
 	"github.com/pointsman/pointsman/shared/fault"
+	"github.com/pointsman/pointsman/shared/liveness"
 	"github.com/pointsman/pointsman/shared/plan"
 	"github.com/pointsman/pointsman/shared/route"
 	"github.com/pointsman/pointsman/shared/selection"
+	"github.com/pointsman/pointsman/shared/state"
 )
 
 // target is one route table at one moment of virtual time.
@@ -28,6 +30,8 @@ type target struct {
 	table  plan.Table
 	twins  int // managed routes that go whatever is wanted
 	report TargetReport
+	doc    *state.Target // what operators said
+	shown  string        // the hash of the plan that the timeline last called withheld
 
 	cells  []cell // by slot
 	counts counts
@@ -77,6 +81,7 @@ type counts struct {
 func newTarget(w *world, t config.Target, table plan.Table, write time.Duration) *target {
 	x := &target{world: w, cfg: t, price: answer.Price(w.domain), write: write, owned: map[string]bool{}, table: table, fed: make([]bool, len(w.members))}
 	x.report.Target = t.Name
+	x.doc = state.NewTarget(w.domain.Name, t.Name, t.RouteTable)
 	x.rules = answer.Rules(w.domain, t, func(name string) bool { return x.owned[strings.ToLower(name)] })
 	for _, r := range table.Routes {
 		if name := strings.ToLower(r.Name); strings.HasPrefix(name, strings.ToLower(x.rules.NamePrefix)) {
@@ -283,6 +288,9 @@ func (t *target) look(now time.Time) error {
 	}
 	t.begin(now)
 	t.news = false
+	if t.decided(now) {
+		return nil
+	}
 	change := t.change()
 	if change == (coalesce.Change{}) && t.twins == 0 {
 		t.account, t.fireAt = coalesce.Account{}, time.Time{}
@@ -302,21 +310,43 @@ func (t *target) look(now time.Time) error {
 // change is what a plan would do now, but for what the guards leave out.
 func (t *target) change() coalesce.Change {
 	by := t.counts.by
-	removals, additions := t.rules.Guard(plan.Sizes{Routes: len(t.table.Routes), Managed: t.counts.managed, Twins: t.twins, Added: by[missing], Removed: by[gone]})
-	if removals {
+	rules := t.rules
+	rules.Live = t.up()
+	left := rules.Guard(plan.Sizes{
+		Routes: len(t.table.Routes), Managed: t.counts.managed, Twins: t.twins, Added: by[missing], Removed: by[gone], Moved: by[better],
+	}, false)
+	if left.Removals != "" {
 		by[gone] = 0
 	}
-	if additions {
+	if left.Moves != "" {
+		by[better] = 0
+	}
+	if left.Additions != "" {
 		by[missing] = 0
 	}
 	return coalesce.Change{Dead: by[dead], Missing: by[missing], Better: by[better] + by[gone]}
+}
+
+// up counts the target's NVAs that are up.
+func (t *target) up() int {
+	n := 0
+	for i := range t.world.members {
+		if t.fed[i] && t.world.members[i].belief.State == liveness.Up {
+			n++
+		}
+	}
+	return n
 }
 
 // plan plans from scratch, as the function app does.
 func (t *target) plan(now time.Time) (plan.Plan, coalesce.Change, selection.Result) {
 	in := selection.Input{Domain: t.world.domain, Target: t.cfg, NVAs: t.world.docs, Installed: t.rules.Installed(t.table), Now: now}
 	selected := selection.Select(in)
-	p := plan.Diff(t.table, answer.Wants(selected.Choices), t.rules)
+	rules := answer.Guarded(t.rules, in, selected.Live)
+	if a := t.doc.Approval; a.Open() && a.Override {
+		rules.Override = a.Plan
+	}
+	p := plan.Diff(t.table, answer.Wants(selected.Choices), rules)
 	return p, answer.Weigh(in, selected.Live, p), selected
 }
 
@@ -326,13 +356,18 @@ func (t *target) fire(now time.Time, followed coalesce.Change) error {
 	if weighed != followed {
 		return fault.New(fault.Bug, "replay of target %s at %s: the plan is %+v, what was followed says %+v", t.cfg.Name, now, weighed, followed)
 	}
+	t.send(now, p, followed)
+	return nil
+}
+
+// send begins the write of a plan.
+func (t *target) send(now time.Time, p plan.Plan, c coalesce.Change) {
 	for _, name := range p.Names() {
 		t.owned[strings.ToLower(name)] = true
 	}
 	t.account, t.fireAt = coalesce.Account{}, time.Time{}
 	t.edit, t.doneAt = p.Edit, now.Add(t.write)
-	t.report.write(now, t.doneAt, p, followed)
-	return nil
+	t.report.write(now, t.doneAt, p, c)
 }
 
 // end applies the write in flight.

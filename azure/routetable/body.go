@@ -44,6 +44,11 @@ func decode(id string, model armnetwork.RouteTable, headerETag string, raw []byt
 			table.Routes = append(table.Routes, decodeRoute(r))
 		}
 	}
+	for _, s := range model.Properties.Subnets {
+		if s != nil && value(s.ID) != "" {
+			table.Subnets = append(table.Subnets, value(s.ID))
+		}
+	}
 	return table, nil
 }
 

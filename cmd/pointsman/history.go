@@ -15,6 +15,7 @@ import (
 
 	"github.com/pointsman/pointsman/azure/blob"
 	"github.com/pointsman/pointsman/shared/route"
+	"github.com/pointsman/pointsman/shared/state"
 )
 
 type historian struct {
@@ -54,6 +55,9 @@ type written struct {
 	Adds     []moved   `json:"adds,omitempty"`
 	Moves    []moved   `json:"moves,omitempty"`
 	Removals []moved   `json:"removals,omitempty"`
+
+	Approved *state.Approval `json:"approved,omitempty"`
+	Order    *state.Said     `json:"order,omitempty"` // the line is an operator's order, and no write
 }
 
 type moved struct {
@@ -137,19 +141,29 @@ func (h *historian) files(ctx context.Context, store *blob.Store, target string,
 	return files, nil
 }
 
+// again reports whether a line is an order that came before: orders are written at least once.
+func again(seen map[string]bool, x written) bool {
+	if x.Order == nil {
+		return false
+	}
+	known := seen[x.Order.ID]
+	seen[x.Order.ID] = true
+	return known
+}
+
 func (h *historian) print(ctx context.Context, w io.Writer, store *blob.Store, file string, since time.Time, only netip.Prefix) error {
 	data, _, err := store.Read(ctx, file)
 	if err != nil {
 		return stateTrouble(ctx, err)
 	}
-	n := 0
+	n, seen := 0, map[string]bool{}
 	for line := range bytes.Lines(data) {
 		n++
 		var x written
 		if err = json.Unmarshal(line, &x); err != nil {
 			return fmt.Errorf("%s, line %d: %w", file, n, err)
 		}
-		if x.At.Before(since) || !x.keep(only) {
+		if x.At.Before(since) || !x.keep(only) || again(seen, x) {
 			continue
 		}
 		if err = x.print(w, h.output, only.IsValid()); err != nil {
@@ -185,8 +199,14 @@ func (x written) print(w io.Writer, output string, detailed bool) error {
 		}
 		return nil
 	}
+	if x.Order != nil {
+		return say(w, "%s  %s\n", stamp(x.At), spoken(*x.Order))
+	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s  +%d ~%d -%d  by %s", stamp(x.At), len(x.Adds), len(x.Moves), len(x.Removals), x.Cause)
+	if x.Approved != nil {
+		fmt.Fprintf(&b, ", approved by %s", x.Approved.Who)
+	}
 	if !x.Observed.IsZero() {
 		fmt.Fprintf(&b, ", %.1f s after the NVA saw it", x.At.Sub(x.Observed).Seconds())
 	}
@@ -207,6 +227,21 @@ func (x written) print(w io.Writer, output string, detailed bool) error {
 		return fmt.Errorf("print: %w", err)
 	}
 	return nil
+}
+
+// spoken is an order as people read it: "drain nva-a by jo: firmware".
+func spoken(o state.Said) string {
+	text := o.Kind
+	for _, part := range []string{o.NVA, o.Plan} {
+		if part != "" {
+			text += " " + part
+		}
+	}
+	text += " by " + o.Who
+	if o.Why != "" {
+		text += ": " + o.Why
+	}
+	return text
 }
 
 // maxShown bounds the changes of one kind that are listed for each write.

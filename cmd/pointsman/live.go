@@ -46,6 +46,7 @@ func (l *liveReplay) run(cmd *cobra.Command, entries []journal.Entry) error {
 	if err = l.guard(); err != nil {
 		return err
 	}
+	entries = slices.DeleteFunc(slices.Clone(entries), func(entry journal.Entry) bool { return entry.Order != nil }) // what operators said then is not said again
 	entries, err = l.rename(entries, uint64(max(time.Now().UnixMilli(), 1)))
 	if err != nil {
 		return err

@@ -78,7 +78,7 @@ func exitCode(ts *testscript.TestScript, neg bool, args []string) {
 
 // The scripts in testdata/online run against emulators of their own, with the table "spokes" and the domain of hub.yaml. More commands: ingest FILE
 // does to the journal FILE what the function app does to events; merge FILE does the same without reconciling; queued N wants N messages in
-// route-events; await FILE waits for a file.
+// route-events; deliver waits for messages in route-events and does to them what the function app does; await FILE waits for a file.
 func TestOnline(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/online", RequireExplicitExec: true,
@@ -95,10 +95,11 @@ func TestOnline(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"code":   exitCode,
-			"ingest": func(ts *testscript.TestScript, _ bool, args []string) { cloudOf(ts).take(ts, args[0], true) },
-			"merge":  func(ts *testscript.TestScript, _ bool, args []string) { cloudOf(ts).take(ts, args[0], false) },
-			"await":  func(ts *testscript.TestScript, _ bool, args []string) { await(ts, ts.MkAbs(args[0])) },
+			"code":    exitCode,
+			"ingest":  func(ts *testscript.TestScript, _ bool, args []string) { cloudOf(ts).take(ts, args[0], true) },
+			"merge":   func(ts *testscript.TestScript, _ bool, args []string) { cloudOf(ts).take(ts, args[0], false) },
+			"deliver": func(ts *testscript.TestScript, _ bool, _ []string) { cloudOf(ts).deliver(ts) },
+			"await":   func(ts *testscript.TestScript, _ bool, args []string) { await(ts, ts.MkAbs(args[0])) },
 			"queued": func(ts *testscript.TestScript, _ bool, args []string) {
 				if q, _ := cloudOf(ts).Bus.Queue("route-events"); strconv.Itoa(q.Active) != args[0] {
 					ts.Fatalf("%d messages, want %s", q.Active, args[0])
@@ -127,6 +128,7 @@ type cloud struct {
 	reconcile *reconcile.Reconcile
 	wakes     []message.Message
 	runs      int
+	delivered int64 // sequence number
 }
 
 func cloudOf(ts *testscript.TestScript) *cloud { return ts.Value("cloud").(*cloud) }
@@ -159,7 +161,7 @@ func newCloud(dir string) (*cloud, error) {
 	}
 	docs, log := documents.NewStore(containers[0], 1), slog.New(slog.DiscardHandler)
 	c.ingest = &ingest.Ingest{Store: docs, Wakes: c, Lot: ingest.ShelfLot{Shelf: containers[1]}, Journal: documents.NewJournal(containers[0]), Now: time.Now, Log: log, Pause: func(context.Context, time.Duration) {}}
-	c.reconcile = &reconcile.Reconcile{Store: docs, Tables: tables, Wakes: c, Now: time.Now, Lease: time.Minute, Log: log, NewRun: func() string { c.runs++; return fmt.Sprint("run-", c.runs) }}
+	c.reconcile = &reconcile.Reconcile{Store: docs, Tables: tables, Subnets: tables, Wakes: c, Now: time.Now, Lease: time.Minute, Log: log, NewRun: func() string { c.runs++; return fmt.Sprint("run-", c.runs) }}
 	return c, nil
 }
 
@@ -179,6 +181,30 @@ func (c *cloud) take(ts *testscript.TestScript, file string, thenReconcile bool)
 		ts.Check(wrong)
 		batch = append(batch, invocation.Message{Body: body, ID: entry.Event.ID(), SequenceNumber: int64(i), EnqueuedAt: entry.At})
 	}
+	c.handle(ts, batch, thenReconcile)
+}
+
+// deliver waits for messages that were not delivered yet.
+func (c *cloud) deliver(ts *testscript.TestScript) {
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); <-tick.C {
+		var batch []invocation.Message
+		for _, m := range c.Bus.Peek("route-events") {
+			if m.SequenceNumber > c.delivered {
+				c.delivered = m.SequenceNumber
+				batch = append(batch, invocation.Message{Body: m.Body, ID: m.MessageID, SequenceNumber: m.SequenceNumber, EnqueuedAt: m.EnqueuedAt})
+			}
+		}
+		if len(batch) > 0 {
+			c.handle(ts, batch, true)
+			return
+		}
+	}
+	ts.Fatalf("no message after 30 s")
+}
+
+func (c *cloud) handle(ts *testscript.TestScript, batch []invocation.Message, thenReconcile bool) {
 	c.wakes = nil
 	ts.Check(c.ingest.Handle(context.Background(), batch))
 	for wakes := c.wakes; thenReconcile && len(wakes) > 0; wakes = wakes[1:] {

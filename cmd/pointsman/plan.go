@@ -60,6 +60,8 @@ type targetPlan struct {
 	Warnings []string        `json:"warnings,omitempty"` // what a person should look at
 	Routes   int             `json:"routes"`             // afterwards, unmanaged ones included
 	Limit    int             `json:"limit"`
+	Plan     string          `json:"plan,omitempty"`     // its hash, which approvals name
+	Withheld string          `json:"withheld,omitempty"` // why it is not written by itself
 }
 
 type plannedChange struct {
@@ -103,6 +105,7 @@ func (v view) planned() targetPlan {
 		Domain: v.domain.Name, Target: v.target.Name, Table: v.target.RouteTable, Routes: v.plan.Routes, Limit: v.target.Limit,
 		Added: v.changes(v.plan.Added), Changed: v.changes(v.plan.Changed), Removed: v.changes(v.plan.Removed),
 	}
+	out.Plan, out.Withheld = v.plan.Hash(), v.withheld()
 	for _, b := range v.plan.Blocked {
 		out.Blocked = append(out.Blocked, fmt.Sprintf("%s is held by route %s, which is not Pointsman's", b.Prefix, b.Name))
 	}
@@ -120,6 +123,9 @@ func (v view) planned() targetPlan {
 	}
 	for _, h := range v.held {
 		out.Warnings = append(out.Warnings, "another hand changed a managed route, and it stays so (policy.drift: report): "+h.String())
+	}
+	for _, err := range v.unread {
+		out.Warnings = append(out.Warnings, "whether the table is that of an NVA's own subnet is not known: "+err.Error())
 	}
 	for _, p := range v.problems {
 		out.Warnings = append(out.Warnings, "the newest domain file is not valid, the last valid one is in force: "+p)
@@ -221,6 +227,12 @@ func (t targetPlan) text(w io.Writer) error {
 	line := func(format string, args ...any) { _, _ = fmt.Fprintf(tab, format+"\n", args...) } // the writer keeps its error for Flush
 	line("domain %s, target %s: %d to add, %d to change, %d to remove; %d routes then, %d allowed",
 		t.Domain, t.Target, len(t.Added), len(t.Changed), len(t.Removed), t.Routes, t.Limit)
+	if t.Plan != "" {
+		line("  plan %s", t.Plan)
+	}
+	if t.Withheld != "" {
+		line("  withheld: %s", t.Withheld)
+	}
 	for _, c := range t.Added {
 		line("  + %s\tto %s\t%s", c.Prefix, c.To, c.Reason)
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/pointsman/pointsman/functions/ingest"
 	"github.com/pointsman/pointsman/functions/status"
 	"github.com/pointsman/pointsman/shared/fault"
+	"github.com/pointsman/pointsman/shared/state"
 )
 
 func statusCommand() *cobra.Command {
@@ -122,6 +123,9 @@ func domainRows(row func(...string), d status.Domain) {
 			outcome = t.Result.Outcome.String()
 		}
 		row("  "+t.Name, outcome, stamp(t.Result.At), fmt.Sprint(t.Managed), fmt.Sprint(t.Result.Routes), fmt.Sprint(t.Limit), t.Result.Message)
+		for _, text := range decisions(t) {
+			row("    " + text)
+		}
 		for _, text := range t.Result.Warnings {
 			row("    warning: " + text)
 		}
@@ -129,6 +133,23 @@ func domainRows(row func(...string), d status.Domain) {
 			row("    refused: " + text)
 		}
 	}
+}
+
+// decisions says what operators have said of a target.
+func decisions(t status.Target) []string {
+	var out []string
+	if t.Pause != nil && t.Pause.On {
+		out = append(out, spoken(state.Said{Kind: "paused since " + stamp(t.Pause.At), Who: t.Pause.Who, Why: t.Pause.Why}))
+	}
+	if a := t.Approval; a != nil {
+		text := spoken(state.Said{Kind: "approval of plan", Plan: a.Plan, Who: a.Who, Why: a.Why})
+		if a.Open() {
+			out = append(out, text)
+		} else {
+			out = append(out, fmt.Sprintf("%s; %s at %s", text, a.End, stamp(a.Ended)))
+		}
+	}
+	return out
 }
 
 // notices says what is special about an NVA.
@@ -139,6 +160,13 @@ func notices(n status.NVA) string {
 	}
 	if n.Notice != "" {
 		out = append(out, n.Notice)
+	}
+	if n.Order != nil {
+		kind := "resumed"
+		if n.Order.Drain {
+			kind = "drained"
+		}
+		out = append(out, spoken(state.Said{Kind: kind, Who: n.Order.Who, Why: n.Order.Why}))
 	}
 	if n.Differs {
 		out = append(out, "its RIB differs")

@@ -47,6 +47,9 @@ type view struct {
 	selected selection.Result
 	plan     plan.Plan
 	held     []state.Drift // routes that another hand changed and that stay as they are
+
+	ownSubnet error   // why the table is never written; nil: it may be
+	unread    []error // subnets of which that is not known
 }
 
 // views reads all that is asked for, table first, as Reconcile does.
@@ -133,9 +136,48 @@ func (r *reader) view(ctx context.Context, d documents.Domain, t config.Target) 
 	v.rules = answer.Rules(d.Config, t, v.doc.Owns)
 	v.in = selection.Input{Domain: d.Config, Target: t, NVAs: docs, Installed: v.rules.Installed(v.table), Now: now, NoECMP: v.doc.NoECMP.Holds(d.ETag, now)}
 	v.selected = selection.Select(v.in)
+	v.rules = answer.Guarded(v.rules, v.in, v.selected.Live)
+	if a := v.doc.Approval; a.Open() && a.Override {
+		v.rules.Override = a.Plan
+	}
+	v.ownSubnet, v.unread = r.ownSubnet(ctx, v)
 	found := drift.Find(v.table, v.rules, v.doc.Written, v.doc.Maybe...)
 	v.plan, v.held = drift.Plan(v.table, answer.Wants(v.selected.Choices), v.rules, found, d.Config.Policy.Drift == config.DriftRepair)
 	return v, nil
+}
+
+// ownSubnet says whether the table is in force in the subnet of an NVA.
+func (r *reader) ownSubnet(ctx context.Context, v view) (refused error, unread []error) {
+	if v.domain.GuardsOf(v.target).OwnSubnet == config.OwnSubnetOff || len(v.target.Subnets) > 0 {
+		return nil, nil
+	}
+	var known []plan.Subnet
+	for _, id := range v.table.Subnets {
+		prefixes, err := r.routes.Subnet(ctx, id)
+		if err != nil {
+			unread = append(unread, err)
+			continue
+		}
+		known = append(known, plan.Subnet{ID: id, Prefixes: prefixes})
+	}
+	return plan.OwnSubnet(known, v.domain.Inside), unread
+}
+
+// withheld says why the plan is not written by itself; "" if it is.
+func (v view) withheld() string {
+	a := v.doc.Approval
+	switch p := v.doc.Pause; {
+	case v.plan.Empty():
+	case v.ownSubnet != nil:
+		return v.ownSubnet.Error()
+	case p.On:
+		return "nothing is written: " + spoken(state.Said{Kind: "paused since " + stamp(p.At), Who: p.Who, Why: p.Why})
+	case v.target.Apply == config.ApplyObserve:
+		return "nothing is written: the domain file says apply: observe"
+	case v.target.Apply == config.ApplyApprove && !(a.Open() && a.Plan == v.plan.Hash()):
+		return fmt.Sprintf("nothing is written before: pointsman approve %s --domain %s --plan %s", v.target.Name, v.domain.Name, v.plan.Hash())
+	}
+	return ""
 }
 
 // choice returns what was chosen for a prefix.

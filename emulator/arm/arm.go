@@ -113,6 +113,7 @@ type Server struct {
 	groups     map[string]group
 	tables     map[string]*table   // by key of the id
 	subnets    map[string][]string // likewise
+	networks   map[string]subnet   // by key of the id
 	operations map[string]*operation
 	pending    []*operation          // not complete, by due time
 	latest     map[string]*operation // the newest operation of a resource, by key of the id
@@ -162,6 +163,7 @@ func Start(cfg Config) (*Server, error) {
 		groups:     map[string]group{},
 		tables:     map[string]*table{},
 		subnets:    map[string][]string{},
+		networks:   map[string]subnet{},
 		operations: map[string]*operation{},
 		latest:     map[string]*operation{},
 		quota:      newQuota(cfg.Limits),

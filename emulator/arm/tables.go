@@ -29,6 +29,7 @@ func (s *Server) routeEndpoints() map[string]endpoint {
 		"PUT " + routePattern:                           {"routes.CreateOrUpdate", s.putRoute},
 		"DELETE " + routePattern:                        {"routes.Delete", s.deleteRoute},
 		"GET " + strings.TrimSuffix(routePattern, "/*"): {"routes.List", s.listRoutes},
+		"GET " + subnetPattern:                          {"subnets.Get", s.getSubnet},
 		"GET " + locations + "/operations/*":            {"operations.Get", s.getOperation},
 		"GET " + locations + "/operationresults/*":      {"operationResults.Get", s.getOperationResult},
 		"GET " + groupPattern:                           {"resourceGroups.Get", s.getGroup},

@@ -15,6 +15,7 @@ import (
 	"github.com/pointsman/pointsman/shared/event"
 	"github.com/pointsman/pointsman/shared/fault"
 	"github.com/pointsman/pointsman/shared/message"
+	"github.com/pointsman/pointsman/shared/order"
 	"github.com/pointsman/pointsman/shared/state"
 	"github.com/pointsman/pointsman/shared/wake"
 )
@@ -24,6 +25,9 @@ type Store interface {
 	Domain(ctx context.Context, name string) (documents.Domain, error)
 	NVA(ctx context.Context, domain, name string) (doc *state.NVA, etag string, err error)
 	SaveNVA(ctx context.Context, doc *state.NVA, etag string) (newETag string, err error)
+	Target(ctx context.Context, domain string, t config.Target) (doc *state.Target, etag string, err error)
+	SaveTarget(ctx context.Context, doc *state.Target, etag string) (newETag string, err error)
+	AppendHistory(ctx context.Context, domain, target string, at time.Time, line []byte) error
 }
 
 // Wakes sends a wake, to be delivered at once or at a time. It returns nil only when the broker has it; sending twice is harmless.
@@ -77,10 +81,12 @@ const nearlyDead = 5
 //
 //  1. merge all its events into its document and save it, with the outbox flag set if targets must look, if it still has the ETag of the read;
 //  2. send a wake for each target that it feeds, or for all of the domain if what is believed of NVAs may have changed;
-//  3. clear the outbox flag;
+//  3. clear the outbox flag; then, if operators' orders were among them, add those to the histories of the targets that it feeds;
 //  4. park what can never be used;
 //  5. add what was accepted to the journal, where a failure is logged and nothing else;
 //  6. look whether the outside is to be told of NVAs, likewise. After a redelivery too: the first delivery may have died before it.
+//
+// Operators' orders about an NVA are merged like its events; for those about a target see orders.go.
 //
 // Only then are the messages completed (by the host, after the answer). A crash before 1 changes nothing; after 1 the messages come
 // again, change nothing, and find the flag set: the wakes are sent then. An error gives the whole batch back, but only after all that can be
@@ -124,39 +130,67 @@ func (i *Ingest) look(ctx context.Context, groups []*group) {
 	}
 }
 
-// group is what one batch holds for one NVA.
+// group is what one batch holds for one NVA, or for one target.
 type group struct {
-	domain, nva string
-	items       []item
-	known       bool // the domain file has the NVA
-	wide        bool // what is believed of NVAs may have changed
+	domain, nva, target string // nva or target is ""
+	items               []item
+	known               bool // the domain file has the NVA
+	wide                bool // what is believed of NVAs may have changed
 }
 
 type item struct {
 	message invocation.Message
 	event   event.Event
+	order   *order.Order // instead of an event
 }
 
-// sort decodes the batch and gathers it by NVA, in the order of arrival.
+// about returns what the item is about: an NVA or a target of a domain.
+func (it item) about() group {
+	if it.order != nil {
+		return group{domain: it.order.Domain, nva: it.order.NVA, target: it.order.Target}
+	}
+	return group{domain: it.event.Domain, nva: it.event.NVA}
+}
+
+// id returns the event's or the order's.
+func (it item) id() string {
+	if it.order != nil {
+		return it.order.MessageID()
+	}
+	return it.event.ID()
+}
+
+// decode reads an agent's event or an operator's order.
+func decode(m invocation.Message) (item, error) {
+	e, err := event.Decode(m.Body)
+	if err == nil || !order.Is(m.Body) {
+		return item{message: m, event: e}, err //nolint:wrapcheck // the message is named where it is parked
+	}
+	o, err := order.Decode(m.Body)
+	return item{message: m, order: &o}, err //nolint:wrapcheck // likewise
+}
+
+// sort decodes the batch and gathers it by NVA and target, in the order of arrival.
 func (i *Ingest) sort(ctx context.Context, batch []invocation.Message) (parked []Parked, groups []*group) {
-	byNVA := map[[2]string]*group{}
+	byName := map[[3]string]*group{}
 	for _, m := range batch {
 		if m.DeliveryCount >= nearlyDead {
 			i.Log.WarnContext(ctx, "a message was delivered many times", slog.String("id", m.ID), slog.Int("deliveries", m.DeliveryCount))
 		}
-		e, err := event.Decode(m.Body)
+		it, err := decode(m)
 		if err != nil {
 			parked = append(parked, i.park(m, err))
 			continue
 		}
-		key := [2]string{e.Domain, e.NVA}
-		g := byNVA[key]
+		about := it.about()
+		key := [3]string{about.domain, about.nva, about.target}
+		g := byName[key]
 		if g == nil {
-			g = &group{domain: e.Domain, nva: e.NVA}
-			byNVA[key] = g
+			g = &about
+			byName[key] = g
 			groups = append(groups, g)
 		}
-		g.items = append(g.items, item{m, e})
+		g.items = append(g.items, it)
 	}
 	return parked, groups
 }
@@ -186,6 +220,9 @@ func (i *Ingest) take(ctx context.Context, g *group) ([]Parked, error) {
 	if err != nil {
 		return nil, err
 	}
+	if g.target != "" {
+		return i.takeTarget(ctx, d.Config, g)
+	}
 	if _, known := d.Config.NVA(g.nva); !known {
 		return i.parkAll(g, fault.New(fault.Poison, "the domain file %s has no nva %s", g.domain, g.nva).
 			WithAdvice("add it there, or correct nva and domain in the agent's configuration")), nil
@@ -196,7 +233,11 @@ func (i *Ingest) take(ctx context.Context, g *group) ([]Parked, error) {
 		return nil, err
 	}
 	g.wide = g.wide || doc.Wide
-	return parked, i.post(ctx, d.Config, doc, etag, g)
+	if err = i.post(ctx, d.Config, doc, etag, g); err != nil {
+		return parked, err
+	}
+	i.chronicle(ctx, g, d.Config.FedBy(g.nva))
+	return parked, nil
 }
 
 func (i *Ingest) parkAll(g *group, why error) []Parked {
@@ -244,9 +285,10 @@ func (i *Ingest) tell(ctx context.Context, doc *state.NVA, was bool) {
 func (i *Ingest) mergeAll(doc *state.NVA, g *group) (changed bool, parked []Parked) {
 	before := doc.Revision
 	for _, it := range g.items {
-		at := it.message.EnqueuedAt
-		if at.IsZero() {
-			at = i.Now()
+		at := i.enqueued(it)
+		if it.order != nil {
+			changed = doc.Obey(state.OrderOf(*it.order, at)) || changed
+			continue
 		}
 		news, err := doc.MergeLate(it.event, at, i.Now())
 		if err != nil {
@@ -292,7 +334,7 @@ func wakeFor(domain, target string, doc *state.NVA, g *group) wake.Wake {
 	w := wake.Wake{Domain: domain, Target: target, Cause: fmt.Sprintf("%s/%d", doc.Name, doc.Revision)}
 	for _, it := range g.items {
 		if len(w.Events) < wake.MaxEvents {
-			w.Events = append(w.Events, it.event.ID())
+			w.Events = append(w.Events, it.id())
 		}
 		if at := it.event.Observed; !at.IsZero() && (w.Observed.IsZero() || at.Before(w.Observed)) {
 			w.Observed = at

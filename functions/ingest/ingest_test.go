@@ -59,12 +59,13 @@ type world struct {
 	log     strings.Builder
 	fate    func(op string) fate
 	meddle  func(op string)
+	history map[string][]string
 }
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
 	w := &world{
-		t: t, now: time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC), blobs: map[string]value{}, parked: map[string]ingest.Parked{},
+		t: t, now: time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC), blobs: map[string]value{}, parked: map[string]ingest.Parked{}, history: map[string][]string{},
 		fate: func(string) fate { return fate{} }, meddle: func(string) {},
 	}
 	w.set("domains/hub.yaml", []byte(hub))
@@ -119,7 +120,9 @@ func (w *world) Write(_ context.Context, name string, data []byte, ifMatch strin
 
 func (w *world) List(context.Context, string) ([]string, error) { return nil, errors.New("not used") }
 
-func (w *world) Append(context.Context, string, []byte) error { return errors.New("not used") }
+func (w *world) Append(_ context.Context, name string, line []byte) error {
+	return w.call("append "+name, func() error { w.history[name] = append(w.history[name], string(line)); return nil })
+}
 
 func (w *world) Send(_ context.Context, m message.Message, at time.Time) error {
 	if !at.IsZero() {

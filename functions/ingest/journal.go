@@ -58,19 +58,16 @@ func (i *Ingest) pages(ctx context.Context, items []item) []*page {
 	var all []*page
 	open := map[string]*page{}
 	for _, it := range items {
-		at := it.message.EnqueuedAt
-		if at.IsZero() {
-			at = i.Now()
-		}
+		at := i.enqueued(it)
 		line, err := journal.Line(it.message.Body, at)
 		if err != nil {
 			i.Log.ErrorContext(ctx, "the journal lacks an event", slog.String("id", it.message.ID), slog.Any("error", err))
 			continue
 		}
-		key := it.event.Domain + "/" + at.UTC().Format(time.DateOnly)
+		key := it.about().domain + "/" + at.UTC().Format(time.DateOnly)
 		p := open[key]
 		if p == nil || len(p.lines)+len(line) >= maxAppend {
-			p = &page{domain: it.event.Domain, day: at}
+			p = &page{domain: it.about().domain, day: at}
 			open[key] = p
 			all = append(all, p)
 		}

@@ -48,6 +48,20 @@ func (w *journalWorld) SaveNVA(context.Context, *state.NVA, string) (string, err
 	return "1", w.saveErr
 }
 
+func (w *journalWorld) Target(_ context.Context, domain string, t config.Target) (*state.Target, string, error) {
+	return state.NewTarget(domain, t.Name, t.RouteTable), "", nil
+}
+
+func (w *journalWorld) SaveTarget(context.Context, *state.Target, string) (string, error) {
+	w.effects = append(w.effects, "save target")
+	return "1", w.saveErr
+}
+
+func (w *journalWorld) AppendHistory(context.Context, string, string, time.Time, []byte) error {
+	w.effects = append(w.effects, "history")
+	return w.writeErr
+}
+
 func (w *journalWorld) Send(context.Context, message.Message, time.Time) error {
 	w.effects = append(w.effects, "wake")
 	return nil
@@ -69,7 +83,7 @@ func (w *journalWorld) Append(ctx context.Context, domain string, day time.Time,
 			return err
 		}
 		key := domain + " " + day.UTC().Format(time.DateOnly)
-		w.lines[key] = append(w.lines[key], entry.Event.ID()+" "+entry.At.Format(time.TimeOnly))
+		w.lines[key] = append(w.lines[key], entry.ID()+" "+entry.At.Format(time.TimeOnly))
 	}
 	return w.writeErr
 }

@@ -82,7 +82,7 @@ func unknownEnd(err error) bool {
 
 // remember records what the managed routes are as far as this run has written or seen them.
 func (x *run) remember(doc *state.Target, e ended) {
-	if e.view == nil || e.Outcome == state.Waiting {
+	if e.view == nil || e.Outcome.Unwritten() {
 		if x.written != nil {
 			doc.Written = x.written
 		}
@@ -99,7 +99,7 @@ func (v view) after() state.Record { return drift.After(v.table, v.rules, v.plan
 // drifts returns those that are still there when the run ends, with when and by whom as far as that is known.
 func (x *run) drifts(doc *state.Target, e ended) (now, fresh []state.Drift) {
 	left := e.view.held
-	if e.Outcome == state.Waiting {
+	if e.Outcome.Unwritten() {
 		left = e.view.drift
 	}
 	for _, d := range left {

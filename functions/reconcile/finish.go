@@ -77,6 +77,10 @@ func (x *run) record(doc *state.Target, e ended) {
 	if e.wait() > 0 {
 		doc.NotBefore = e.At.Add(e.wait())
 	}
+	x.decide(doc, e)
+	if x.subnets != nil {
+		doc.Subnets = x.subnets
+	}
 	if e.view == nil {
 		return
 	}
@@ -86,6 +90,8 @@ func (x *run) record(doc *state.Target, e ended) {
 	if e.Outcome == state.Waiting {
 		a := e.view.account
 		doc.Pending, doc.FireAt = &state.Pending{Since: a.Since, At: a.At, Accrued: a.Accrued, Weight: a.Weight}, e.view.fireAt
+	}
+	if e.Outcome.Unwritten() {
 		return
 	}
 	doc.Applied = e.view.revisions
@@ -140,10 +146,11 @@ func (x *run) report(ctx context.Context, e ended) {
 		level = slog.LevelError
 	case state.Busy, state.Throttled:
 		level = slog.LevelWarn
-	case state.Written, state.Unchanged, state.Waiting:
+	case state.Written, state.Unchanged, state.Waiting, state.Observed, state.Held:
 	}
 	x.log.LogAttrs(ctx, level, "reconciled", slog.String("outcome", e.Outcome.String()), slog.String("code", e.Code), slog.String("message", e.Message),
 		slog.Int("added", e.Added), slog.Int("changed", e.Changed), slog.Int("removed", e.Removed), slog.Int("puts", x.sent), slog.Float64("seconds", e.Duration))
+	x.tellDecision(ctx, e)
 	for _, w := range e.Warnings {
 		x.log.WarnContext(ctx, "look at this target", slog.String("warning", w))
 	}
@@ -151,6 +158,7 @@ func (x *run) report(ctx context.Context, e ended) {
 
 // wrote counts the routes of a write and adds it to the history. The history is for people: a line that cannot be written must not undo a route.
 func (x *run) wrote(ctx context.Context, v view) {
+	x.spend(v)
 	x.total.added += len(v.plan.Added)
 	x.total.changed += len(v.plan.Changed)
 	x.total.removed += len(v.plan.Removed)
@@ -158,7 +166,7 @@ func (x *run) wrote(ctx context.Context, v view) {
 	line, err := json.Marshal(historyLine{
 		At: x.Now(), Domain: x.wake.Domain, Target: x.target.Name, Table: x.target.RouteTable, Run: x.id, Cause: x.wake.Cause, Events: x.wake.Events,
 		Traceparent: x.wake.Traceparent, Observed: x.wake.Observed, ETagBefore: v.table.ETag,
-		Adds: changes(v.plan.Added), Moves: changes(v.plan.Changed), Removals: changes(v.plan.Removed),
+		Approved: approvedBy(v), Adds: changes(v.plan.Added), Moves: changes(v.plan.Changed), Removals: changes(v.plan.Removed),
 	})
 	if err == nil {
 		err = x.Store.AppendHistory(ctx, x.wake.Domain, x.target.Name, x.Now(), line)
@@ -180,6 +188,7 @@ type historyLine struct {
 	Traceparent string          `json:"traceparent,omitempty"`
 	Observed    time.Time       `json:"observed,omitzero"`
 	ETagBefore  string          `json:"etagBefore"`
+	Approved    *state.Approval `json:"approved,omitempty"` // by whom, where somebody had to
 	Adds        []historyChange `json:"adds,omitempty"`
 	Moves       []historyChange `json:"moves,omitempty"`
 	Removals    []historyChange `json:"removals,omitempty"`
@@ -190,6 +199,14 @@ type historyChange struct {
 	Prefix string `json:"prefix"`
 	From   string `json:"from,omitempty"`
 	To     string `json:"to,omitempty"`
+}
+
+// approvedBy returns the approval that a write rests on; nil: it needed none.
+func approvedBy(v view) *state.Approval {
+	if !v.approved() {
+		return nil
+	}
+	return &v.approval
 }
 
 func changes(list []plan.Change) []historyChange {
@@ -209,7 +226,7 @@ func (x *run) followUp(ctx context.Context, e ended) error {
 		return x.again(ctx, x.wake, "retry", backOff(x.wake.Attempt), x.wake.Attempt+1)
 	case state.Waiting:
 		return x.again(ctx, x.wake, "due", e.view.fireAt.Sub(x.Now()), 0)
-	case state.Written, state.Unchanged, state.Refused:
+	case state.Written, state.Unchanged, state.Refused, state.Observed, state.Held:
 		if e.view != nil && !e.view.selected.NextLook.IsZero() {
 			return x.again(ctx, x.wake, "hold-down", e.view.selected.NextLook.Sub(x.Now()), 0)
 		}
@@ -225,7 +242,7 @@ func (e ended) wait() time.Duration {
 		return orElse(e.retry, busyWait)
 	case state.Throttled:
 		return orElse(e.retry, throttledWait)
-	case state.Written, state.Unchanged, state.Waiting, state.Denied, state.Refused, state.Failed:
+	case state.Written, state.Unchanged, state.Waiting, state.Denied, state.Refused, state.Failed, state.Observed, state.Held:
 	}
 	return 0
 }

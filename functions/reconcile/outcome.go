@@ -53,7 +53,7 @@ func (x *run) found(doc *state.Target, e ended) []outcome.Event {
 	now, fresh := x.drifts(doc, e)
 	hands := doc.Hands
 	doc.Drifted = now
-	if e.Outcome != state.Waiting {
+	if !e.Outcome.Unwritten() {
 		doc.Hands = nil
 	}
 	if len(fresh) == 0 || len(e.view.held) == 0 {
@@ -81,7 +81,7 @@ func (x *run) condition(doc *state.Target, e ended) []outcome.Event {
 		}
 	case state.Written, state.Unchanged:
 		now.Failed = ""
-	case state.Waiting, state.Busy, state.Throttled: // these pass by themselves
+	case state.Waiting, state.Observed, state.Held, state.Busy, state.Throttled: // these pass by themselves, or a person knows
 	}
 	trouble, troubled := now.Frozen || now.Failed != "", was.Frozen || was.Failed != ""
 	switch {

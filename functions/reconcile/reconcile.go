@@ -44,7 +44,7 @@ type Wakes interface {
 	Send(ctx context.Context, m message.Message, at time.Time) error
 }
 
-// Reconcile is the function. All fields but Topic are needed.
+// Reconcile is the function. All fields but Topic and Subnets are needed.
 type Reconcile struct {
 	Store  Store
 	Tables Tables
@@ -54,6 +54,8 @@ type Reconcile struct {
 	NewRun func() string // a name for one run, never the same twice
 	Lease  time.Duration // how long an intent keeps others away
 	Log    *slog.Logger
+	// Subnets keeps tables of the NVAs' own subnets from being written; nil: no table is refused for that.
+	Subnets Subnets
 }
 
 const (
@@ -96,7 +98,7 @@ func (r *Reconcile) Handle(ctx context.Context, m invocation.Message) error {
 //  1. save the intent in the target's document (one writer at a time; a lost lease stays safe);
 //  2. read the table with its ETag;
 //  3. read the NVAs' documents, after the table: whoever wrote a newer table has read its documents before, so these are as new;
-//  4. select and plan;
+//  4. select and plan; refuse the table of an NVA's own subnet, and leave a plan alone that somebody else decides on (decide.go);
 //  5. nothing to write: read the ETag again, or write the same content if another run left an intent, so that its late write fails;
 //     something to write: save the names of new routes as owned, then ONE conditional write of the whole table;
 //  6. read the documents again: if the answer is another one now, go to 2;

@@ -38,8 +38,11 @@ type run struct {
 	unsure *view  // what a write wanted whose answer was lost
 	late   string // the ETag that such a write rests on, if it may still arrive
 	moved  bool   // one of them moved the table's ETag, so older writers' writes fail
+	spent  string // the order whose approval was used up
 
 	noECMP *state.ECMPRefusal // what Azure said when it refused several next hops: each prefix gets one
+
+	subnets []state.Subnet // what is known of the table's subnets; nil: they were not looked at
 
 	ahead    bool            // what a write makes of the managed routes is saved before it is sent
 	tried    []state.Record  // what this run's writes of unknown end would have made of them
@@ -177,15 +180,28 @@ func (x *run) round(ctx context.Context) (e ended, settled bool, err error) {
 	if x.full != nil {
 		e.Outcome, e.Code, e.Message = state.Refused, fault.Code(x.full), x.full.Error()
 	}
+	if err = x.ownSubnet(ctx, v); err != nil {
+		return trouble(err), true, nil
+	}
+	_, _, shown := v.onlyShown()
+	outcome, code, message, withheld := v.withheld()
 	switch {
+	case v.plan.Empty() && shown:
+		return e, true, nil
 	case v.plan.Empty():
 		err = x.confirm(ctx, table)
-	case x.waits(&v):
+	case withheld:
+		e.withhold(outcome, code, message)
+		return e, true, nil
+	case !v.approved() && x.waits(&v):
 		e.Outcome = state.Waiting
 		return e, true, nil
 	default:
 		if err = x.own(ctx, v); err != nil {
 			return e, false, err
+		}
+		if x.doc.Pause.On { // since
+			return e, false, nil
 		}
 		if err = x.write(ctx, table, v.plan.Edit); err != nil && unknownEnd(err) {
 			x.tried = append(x.tried, v.after())

@@ -36,6 +36,7 @@ type view struct {
 	plan      plan.Plan
 	drift     []state.Drift    // managed routes that another hand has changed
 	held      []state.Drift    // those of them that stay as they are
+	approval  state.Approval   // that was open; the zero value: none
 	account   coalesce.Account // when the plan waits
 	fireAt    time.Time
 }
@@ -65,6 +66,9 @@ func (x *run) view(ctx context.Context, table plan.Table) (view, error) {
 		v.noECMP = nil
 	}
 	v.selected = v.selectFrom(d, docs)
+	v.rules = answer.Guarded(rules, v.input(d, docs), v.selected.Live)
+	v.approval = x.open()
+	v.rules.Override = override(v.approval)
 	v.plan = x.hold(&v, answer.Wants(v.selected.Choices))
 	return v, nil
 }

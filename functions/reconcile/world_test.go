@@ -94,6 +94,7 @@ type world struct {
 	refused  int             // writes that it has refused for that
 	told     []outcome.Event // what the topic took
 	mute     bool            // there is no topic
+	subnets  map[string][]netip.Prefix
 }
 
 type value struct {
@@ -107,6 +108,8 @@ type table struct {
 	failed bool // the last write was accepted and then failed
 	routes []plan.Route
 	behind map[string]uint64
+
+	subnets []string // that use it
 }
 
 // delivery is a message in the queue.
@@ -237,7 +240,7 @@ func (a *actor) Get(_ context.Context, id string) (got plan.Table, err error) {
 		if !ok {
 			return fault.New(fault.NotFound, "no table %s", id)
 		}
-		got = plan.Table{ID: id, ETag: fmt.Sprint(t.etag), Routes: slices.Clone(t.routes), Failed: t.failed}
+		got = plan.Table{ID: id, ETag: fmt.Sprint(t.etag), Routes: slices.Clone(t.routes), Failed: t.failed, Subnets: t.subnets}
 		return nil
 	})
 	return got, err
@@ -327,7 +330,7 @@ func (w *world) enqueue(m message.Message, at time.Time) {
 // function returns the function over an actor's ports.
 func (w *world) function(a *actor) *reconcile.Reconcile {
 	r := &reconcile.Reconcile{
-		Store: documents.NewStore(a, 1), Tables: a, Wakes: a, Topic: a, Now: func() time.Time { return w.now }, NewRun: w.newRun, Lease: lease,
+		Store: documents.NewStore(a, 1), Tables: a, Subnets: a, Wakes: a, Topic: a, Now: func() time.Time { return w.now }, NewRun: w.newRun, Lease: lease,
 		Log: slog.New(slog.NewTextHandler(&w.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	}
 	if w.mute {

@@ -55,6 +55,8 @@ func (m metrics) target(domain string, t Target) {
 	m.add("pointsman_target_last_good_seconds", "Unix time when the table was last known to be as desired.", "gauge", unix(t.LastGood), labels...)
 	m.add("pointsman_target_drifted_routes", "Managed routes that another hand changed and that are not written again.", "gauge", float64(len(t.Drifted)), labels...)
 	m.outcomes(t.Events, labels...)
+	m.add("pointsman_target_paused", "1 while an operator has paused the target.", "gauge", truth(t.Pause != nil && t.Pause.On), labels...)
+	m.add("pointsman_target_proposed_changes", "Changes of the table that are shown, or wait for an approval, and are not written.", "gauge", float64(proposed(t.Proposal)), labels...)
 	for _, o := range state.Outcomes() {
 		m.add("pointsman_target_reconciles_total", "Reconciles by outcome.", "counter", float64(t.Outcomes[o.String()]), append(labels, "outcome", o.String())...)
 		code := ""
@@ -69,6 +71,13 @@ func (m metrics) target(domain string, t Target) {
 func (m metrics) outcomes(o Outcomes, labels ...string) {
 	m.add("pointsman_outcome_events_waiting", "Outcome events that the topic does not have yet; those about NVAs have no target.", "gauge", float64(o.Waiting), labels...)
 	m.add("pointsman_outcome_events_dropped_total", "Outcome events that were never told: too many waited, or the topic refused them.", "counter", float64(o.Dropped), labels...)
+}
+
+func proposed(p *state.Proposal) int {
+	if p == nil {
+		return 0
+	}
+	return len(p.Added) + len(p.Changed) + len(p.Removed)
 }
 
 // metrics holds the lines of each family.

@@ -115,6 +115,10 @@ type Target struct {
 	Drifted  []state.Drift     `json:"drifted,omitempty"` // managed routes that another hand changed, and that are not written again
 	Events   Outcomes          `json:"outcomeEvents,omitzero"`
 	Carried  []state.Carried   `json:"carried,omitempty"` // who carries what, and why
+	Apply    string            `json:"apply"`             // what becomes of a plan, by the domain file
+	Pause    *state.Pause      `json:"pause,omitempty"`   // an operator's last word on whether it is left alone
+	Approval *state.Approval   `json:"approval,omitempty"`
+	Proposal *state.Proposal   `json:"proposal,omitempty"` // what would be written
 }
 
 // Report reads everything. only names the one domain to show; empty shows all.
@@ -204,11 +208,18 @@ func describeTarget(t config.Target, doc *state.Target) Target {
 	for i := range inFlight {
 		inFlight[i].Writing = nil // as long as the table
 	}
-	return Target{
+	out := Target{
 		Name: t.Name, Table: t.RouteTable, Result: doc.Result, Trouble: doc.Trouble, LastGood: doc.LastGood, FireAt: doc.FireAt,
 		Managed: len(doc.Owned), Limit: t.Limit, Writes: doc.Writes, Outcomes: doc.Counts, InFlight: inFlight, Carried: doc.Carried,
-		Drifted: doc.Drifted, Events: describeOutbox(doc.Outcomes),
+		Apply: t.Apply.String(), Proposal: doc.Proposal, Drifted: doc.Drifted, Events: describeOutbox(doc.Outcomes),
 	}
+	if doc.Pause.ID != "" {
+		out.Pause = &doc.Pause
+	}
+	if doc.Approval.ID != "" {
+		out.Approval = &doc.Approval
+	}
+	return out
 }
 
 func describeOutbox(o outcome.Outbox) Outcomes {

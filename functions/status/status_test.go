@@ -38,7 +38,7 @@ nvas:
   - {name: nva-c, nextHops: [10.0.0.6], allow: ["10.64.0.0/10 le 24"]}
 targets:
   - {name: spokes, routeTable: /subscriptions/s/resourceGroups/g/providers/Microsoft.Network/routeTables/spokes, limit: 400}
-  - {name: new, routeTable: /subscriptions/s/resourceGroups/g/providers/Microsoft.Network/routeTables/new}
+  - {name: new, routeTable: /subscriptions/s/resourceGroups/g/providers/Microsoft.Network/routeTables/new, apply: approve}
 `
 
 func noon() time.Time { return time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC) }
@@ -88,6 +88,9 @@ func (e estate) merge(doc *state.NVA, ev event.Event) {
 func (estate) Target(_ context.Context, domain string, t config.Target) (*state.Target, string, error) {
 	doc := state.NewTarget(domain, t.Name, t.RouteTable)
 	if t.Name == "new" {
+		doc.Pause = state.Pause{On: true, At: noon(), ID: "1", Who: "jo", Why: "migration"}
+		doc.Approval = state.Approval{Plan: "25bfe4c57b9769ed", At: noon(), ID: "2", Who: "kim", Ended: noon(), End: "void: there is nothing to write"}
+		doc.Proposal = &state.Proposal{Plan: "05c8e87952bb4c12", Since: noon(), Added: []state.ProposedChange{{Prefix: netip.MustParsePrefix("10.64.1.0/24"), To: "10.0.0.5"}}}
 		return doc, "", nil
 	}
 	doc.Claim([]string{"pointsman-10-64-1-0-24"})

@@ -30,6 +30,12 @@ param appManagesQueues bool
 @description('Object ids of the identities of agents.')
 param agentPrincipalIds array
 
+@description('Object ids of the people or groups who give orders: they send to the same queue.')
+param operatorPrincipalIds array
+
+@description('What operatorPrincipalIds are.')
+param operatorPrincipalType string
+
 // Built-in roles. Source: "Azure built-in roles for Integration".
 var dataReceiver = '4f6d3b9b-027b-4f4c-9142-0e5a2a2247e0'
 var dataSender = '69a216fc-b8fb-44d8-bc22-1f3c2cd27a39'
@@ -96,6 +102,18 @@ resource agentSends 'Microsoft.Authorization/roleAssignments@2022-04-01' = [
       roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', dataSender)
       principalId: id
       principalType: 'ServicePrincipal'
+    }
+  }
+]
+
+resource operatorSends 'Microsoft.Authorization/roleAssignments@2022-04-01' = [
+  for id in operatorPrincipalIds: {
+    name: guid(routeEvents.id, id, dataSender)
+    scope: routeEvents
+    properties: {
+      roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', dataSender)
+      principalId: id
+      principalType: operatorPrincipalType
     }
   }
 ]

@@ -16,10 +16,26 @@ import (
 
 // Rules returns the bounds that the domain file sets for plans of the target; owned says whether a route's name is listed as ours.
 func Rules(d *config.Domain, t config.Target, owned func(name string) bool) plan.Rules {
+	g := d.GuardsOf(t)
 	return plan.Rules{
 		NamePrefix: d.Policy.RouteNamePrefix, Owned: owned, Limit: t.Limit,
-		MaxRemovedShare: d.Guards.MaxRemovedShare, MinRemoved: d.Guards.MinRemoved,
+		MaxRemovedShare: g.MaxRemovedShare, MinRemoved: g.MinRemoved, MaxChangedShare: g.MaxChangedShare, MinLive: g.MinLive,
 	}
+}
+
+// Guarded completes the rules with what is believed of the NVAs: how many of the target's are up, and which moves leave a next hop that does
+// not work.
+func Guarded(rules plan.Rules, in selection.Input, live liveness.View) plan.Rules {
+	rules.Live = 0
+	for _, nva := range in.Target.NVAs {
+		if live.Of[nva].State == liveness.Up {
+			rules.Live++
+		}
+	}
+	rules.Dead = func(c plan.Change) bool {
+		return Dead(c.From, c.To, func(hop netip.Addr) bool { return Alive(in, live, c.Prefix, hop) })
+	}
+	return rules
 }
 
 // Price returns the domain's price list for writes.

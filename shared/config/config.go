@@ -87,6 +87,11 @@ type Guards struct {
 	// fewer than MinRemoved routes are never stopped by it.
 	MaxRemovedShare float64
 	MinRemoved      int
+	// MaxChangedShare is the largest share, 0.01 to 1, of a target's managed routes that one plan may move from a next hop that works to another; 0 and 1: no
+	// guard. Leaving a next hop that does not work is never stopped.
+	MaxChangedShare float64
+	MinLive         int // while fewer of the target's NVAs are up nothing is withdrawn, and only next hops that do not work are left; 0: no guard
+	OwnSubnet       OwnSubnet
 }
 
 // NVA is one appliance and what it may announce.
@@ -112,6 +117,9 @@ type Target struct {
 	Selection  Selection     // how next hops are chosen, but for the prefixes of Rules
 	Rules      []Rule        // in the order of the file: the first that matches wins
 	Side       string        // the spoke whose table it is, or North; needed where anything is in ModeSpread
+	Apply      Apply
+	Guards     *Guards        // nil: those of the domain
+	Subnets    []netip.Prefix // address prefixes of the subnets that use the table, where the file declares them
 }
 
 // Wants reports whether p belongs in the target.

@@ -31,6 +31,7 @@ const (
 	DefaultWriteCap        = 30 * time.Second
 	DefaultMaxRemovedShare = 0.5
 	DefaultMinRemoved      = 10
+	DefaultMaxChangedShare = 1
 )
 
 // Parse reads a domain file. Either the domain is returned or all that is wrong with the file; never both.
@@ -47,7 +48,7 @@ func Parse(file string, text []byte) (*Domain, located.Problems) {
 }
 
 func domain(m located.Map) *Domain {
-	d := &Domain{Policy: policy(m.Need("policy", "a mapping with at least silence")), Guards: guards(m.Get("guards")), Spread: spread(m.Get("spread"))}
+	d := &Domain{Policy: policy(m.Need("policy", "a mapping with at least silence")), Guards: guards(m.Get("guards"), defaultGuards()), Spread: spread(m.Get("spread"))}
 	d.Name, _ = name(m.Need("domain", wantName))
 	d.NVAs = nvas(m.Need("nvas", "a list of NVAs"))
 	d.Targets = targets(m.Need("targets", "a list of targets"), d)
@@ -92,14 +93,6 @@ func damping(n located.Node) Damping {
 
 // maxMerit is the most that the losses of a prefix can cost: no more of them are remembered.
 const maxMerit = LossPenalty * 8
-
-func guards(n located.Node) Guards {
-	m := n.Map("maxRemoved", "minRemoved")
-	return Guards{
-		MaxRemovedShare: located.Or(m.Get("maxRemoved"), DefaultMaxRemovedShare, "a share such as 50%", parseShare),
-		MinRemoved:      located.Or(m.Get("minRemoved"), DefaultMinRemoved, "a number of routes from 1 to 100000", located.Int(1, 100000)),
-	}
-}
 
 func nvas(n located.Node) []NVA {
 	var out []NVA
@@ -151,7 +144,7 @@ func targets(n located.Node, d *Domain) []Target {
 	var out []Target
 	names := map[string]bool{}
 	for _, item := range items(n, "at least one target") {
-		m := item.Map("name", "routeTable", "nvas", "prefixes", "limit", "mode", "maxNextHops", "nextHops", "side", "rules")
+		m := item.Map("name", "routeTable", "nvas", "prefixes", "limit", "mode", "maxNextHops", "nextHops", "side", "rules", "apply", "guards", "subnets")
 		t := Target{
 			NVAs:     members(m.Get("nvas"), d),
 			Prefixes: matches(m.Get("prefixes")),
@@ -160,6 +153,7 @@ func targets(n located.Node, d *Domain) []Target {
 		how := newSelector(d)
 		t.Selection, t.Rules = how.read(m, m.Get("mode")), how.rules(m.Get("rules"))
 		t.Side = how.side(m.Get("side"), d.Spread.Spokes)
+		targetGuards(item, m, &t, d)
 		t.Name = uniqueName(m.Need("name", wantName), names)
 		table := m.Need("routeTable", wantTable)
 		t.RouteTable, _ = located.Value(table, wantTable, parseTableID)

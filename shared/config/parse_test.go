@@ -98,10 +98,10 @@ func TestDefaults(t *testing.T) {
 			Damping: config.Damping{HalfLife: 5 * time.Minute, Suppress: 2000, Reuse: 750, Ceiling: 6000},
 			Drift:   config.DriftRepair,
 		},
-		Guards:  config.Guards{MaxRemovedShare: 0.5, MinRemoved: 10},
+		Guards:  config.Guards{MaxRemovedShare: 0.5, MinRemoved: 10, MaxChangedShare: 1, OwnSubnet: config.OwnSubnetCheck},
 		Spread:  config.Spread{MaxExcess: 0.25},
 		NVAs:    []config.NVA{{Name: "nva-a", NextHops: []netip.Addr{netip.MustParseAddr("10.0.0.4")}, Preference: 100, Weight: 1, MaxPrefixes: 1000, Allow: []route.Match{match(t, "10.0.0.0/8 le 24")}}},
-		Targets: []config.Target{{Name: "spokes", RouteTable: table + "spokes", NVAs: []string{"nva-a"}, Limit: 1000, Selection: config.Selection{Mode: config.ModePrimaryBackup}}},
+		Targets: []config.Target{{Name: "spokes", RouteTable: table + "spokes", NVAs: []string{"nva-a"}, Limit: 1000, Apply: config.ApplyAuto, Selection: config.Selection{Mode: config.ModePrimaryBackup}}},
 	}
 	if diff := cmp.Diff(want, parse(t, "minimal.yaml", minimal), values()); diff != "" {
 		t.Error(diff)
@@ -123,6 +123,9 @@ policy:
 guards:
   maxRemoved: 12.5%
   minRemoved: 100_000
+  maxChanged: 1%
+  minLive: 1
+  ownSubnet: off
 spread:
   spokes:
     - {name: sales, prefixes: [10.1.0.0/16, "fd00:1::/48"]}
@@ -151,6 +154,10 @@ targets:
       - {prefixes: [0.0.0.0/0], mode: next-hop-ip, nextHops: [10.0.0.100, "fd00::64"]}
       - {prefixes: [10.0.0.0/8 le 24], mode: ecmp, maxNextHops: 2}
       - {prefixes: [10.64.0.0/10 le 24, 10.1.0.0/16], mode: spread}
+    apply: observe
+    guards: {maxChanged: 33%, ownSubnet: check}
+    subnets: [10.2.0.0/24, "fd02::/64"]
+  - {name: u, routeTable: `+table+`u, apply: approve}
 `)
 	want := &config.Domain{
 		Name: "branch-7",
@@ -159,7 +166,7 @@ targets:
 			Damping: config.Damping{HalfLife: time.Hour, Suppress: 1000.5, Reuse: 1, Ceiling: 8000},
 			Drift:   config.DriftReport,
 		},
-		Guards: config.Guards{MaxRemovedShare: 0.125, MinRemoved: 100000},
+		Guards: config.Guards{MaxRemovedShare: 0.125, MinRemoved: 100000, MaxChangedShare: 0.01, MinLive: 1, OwnSubnet: config.OwnSubnetOff},
 		NVAs: []config.NVA{
 			{
 				Name: "nva-a", NextHops: []netip.Addr{netip.MustParseAddr("fd00::4"), netip.MustParseAddr("10.0.0.4")}, Weight: 1000, MaxPrefixes: 1,
@@ -175,13 +182,17 @@ targets:
 			Blocks: []route.Match{match(t, "10.64.0.0/10 le 20"), match(t, "fd00::/8 le 40")},
 		},
 		Targets: []config.Target{{
-			Name: "t", RouteTable: strings.ToUpper(table) + "T", NVAs: []string{"2"}, Prefixes: []route.Match{match(t, "10.0.0.0/8 ge 16")}, Limit: 400,
+			Name: "t", RouteTable: strings.ToUpper(table) + "T", NVAs: []string{"2"}, Prefixes: []route.Match{match(t, "10.0.0.0/8 ge 16")}, Limit: 400, Apply: config.ApplyObserve,
+			Guards:    &config.Guards{MaxRemovedShare: 0.125, MinRemoved: 100000, MaxChangedShare: 0.33, MinLive: 1, OwnSubnet: config.OwnSubnetCheck},
+			Subnets:   []netip.Prefix{netip.MustParsePrefix("10.2.0.0/24"), netip.MustParsePrefix("fd02::/64")},
 			Selection: config.Selection{Mode: config.ModeECMP, MaxNextHops: 64}, Side: "sales",
 			Rules: []config.Rule{
 				{Prefixes: []route.Match{match(t, "0.0.0.0/0")}, Selection: config.Selection{Mode: config.ModeNextHopIP, NextHops: []netip.Addr{netip.MustParseAddr("10.0.0.100"), netip.MustParseAddr("fd00::64")}}},
 				{Prefixes: []route.Match{match(t, "10.0.0.0/8 le 24")}, Selection: config.Selection{Mode: config.ModeECMP, MaxNextHops: 2}},
 				{Prefixes: []route.Match{match(t, "10.64.0.0/10 le 24"), match(t, "10.1.0.0/16")}, Selection: config.Selection{Mode: config.ModeSpread}},
 			},
+		}, {
+			Name: "u", RouteTable: table + "u", NVAs: []string{"nva-a", "2"}, Limit: 1000, Apply: config.ApplyApprove, Selection: config.Selection{Mode: config.ModePrimaryBackup},
 		}},
 	}
 	if diff := cmp.Diff(want, got, values()); diff != "" {
@@ -237,7 +248,7 @@ func TestDocument(t *testing.T) {
 }
 
 // probe has an unknown key in every mapping that a file can have.
-const probe = "x: 1\npolicy: {x: 1, damping: {x: 1}}\nguards: {x: 1}\nspread: {x: 1, spokes: [{x: 1}]}\nnvas: [{x: 1}]\ntargets: [{x: 1, rules: [{x: 1}]}]\n"
+const probe = "x: 1\npolicy: {x: 1, damping: {x: 1}}\nguards: {x: 1}\nspread: {x: 1, spokes: [{x: 1}]}\nnvas: [{x: 1}]\ntargets: [{x: 1, rules: [{x: 1}], guards: {x: 1}}]\n"
 
 // knownKeys asks the parser for its keys: it lists them where it finds an unknown one.
 func knownKeys(t *testing.T) string {
@@ -249,8 +260,8 @@ func knownKeys(t *testing.T) string {
 			keys = append(keys, list)
 		}
 	}
-	if len(keys) != 9 {
-		t.Fatalf("the parser lists the keys of %d mappings, want 9", len(keys))
+	if len(keys) != 10 {
+		t.Fatalf("the parser lists the keys of %d mappings, want 10", len(keys))
 	}
 	return strings.Join(keys, ", ")
 }
@@ -281,6 +292,18 @@ func TestDomain(t *testing.T) {
 func TestSameTable(t *testing.T) {
 	if !config.SameTable(table+"Spokes", strings.ToUpper(table)+"sPOKES/") || config.SameTable(table+"a", table+"b") {
 		t.Error("ARM compares ids without case")
+	}
+}
+
+// TestGuardsOf: a target has the domain's guards but for those that it has itself.
+func TestGuardsOf(t *testing.T) {
+	d := parse(t, "guards.yaml", minimal+"  - {name: own, routeTable: "+table+"own, guards: {maxChanged: 20%}}\nguards: {minRemoved: 7}\n")
+	want := []config.Guards{
+		{MaxRemovedShare: 0.5, MinRemoved: 7, MaxChangedShare: 1, OwnSubnet: config.OwnSubnetCheck},
+		{MaxRemovedShare: 0.5, MinRemoved: 7, MaxChangedShare: 0.2, OwnSubnet: config.OwnSubnetCheck},
+	}
+	if diff := cmp.Diff(want, []config.Guards{d.GuardsOf(d.Targets[0]), d.GuardsOf(d.Targets[1])}); diff != "" {
+		t.Error(diff)
 	}
 }
 

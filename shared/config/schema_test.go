@@ -60,6 +60,7 @@ func parts(root schema) map[string]schema {
 	return map[string]schema{
 		"": root, "policy.": root.Defs["policy"], "policy.damping.": root.Defs["damping"], "guards.": root.Defs["guards"], "nvas[0].": root.Defs["nva"], "targets[0].": root.Defs["target"],
 		"spread.": root.Defs["spread"], "spread.spokes[0].": root.Defs["spoke"], "targets[0].rules[0].": root.Defs["rule"],
+		"targets[0].guards.": root.Defs["targetGuards"],
 	}
 }
 
@@ -94,11 +95,12 @@ func TestSchemaHasTheKeysOfTheCode(t *testing.T) {
 // with returns a file in which one field has the given value, and whether the parser takes it.
 func with(where, key, value string) bool {
 	fields := map[string]map[string]string{
-		"":            {"domain": "hub"},
-		"policy.":     {"silence": "hold"},
-		"guards.":     {},
-		"nvas[0].":    {"name": "nva-a", "nextHops": "[10.0.0.4]", "allow": "[10.0.0.0/8]"},
-		"targets[0].": {"name": "spokes", "routeTable": table + "spokes"},
+		"":                   {"domain": "hub"},
+		"policy.":            {"silence": "hold"},
+		"guards.":            {},
+		"nvas[0].":           {"name": "nva-a", "nextHops": "[10.0.0.4]", "allow": "[10.0.0.0/8]"},
+		"targets[0].":        {"name": "spokes", "routeTable": table + "spokes"},
+		"targets[0].guards.": {},
 		// Each of the three is bounded by its neighbour too.
 		"policy.damping.": {"reuse": "1", "suppress": "1", "ceiling": "8000"},
 
@@ -138,6 +140,9 @@ func with(where, key, value string) bool {
 	}
 	put("spread.", "spokes", "["+flow("spread.spokes[0].")+"]")
 	put("targets[0].", "rules", "["+flow("targets[0].rules[0].")+"]")
+	if where == "targets[0].guards." {
+		fields["targets[0]."]["guards"] = flow(where)
+	}
 	_, problems := config.Parse("f.yaml", fmt.Appendf(nil, "domain: %s\npolicy: %s\nguards: %s\nspread: %s\nnvas: [%s]\ntargets: [%s]\n",
 		fields[""]["domain"], flow("policy."), flow("guards."), flow("spread."), flow("nvas[0]."), flow("targets[0].")))
 	return len(problems) == 0
@@ -176,8 +181,8 @@ func TestSchemaBoundsAreThoseOfTheCode(t *testing.T) {
 			}
 		}
 	}
-	if bounds != 22 {
-		t.Errorf("compared %d bounds, want 22", bounds)
+	if bounds != 26 {
+		t.Errorf("compared %d bounds, want 26", bounds)
 	}
 }
 
@@ -203,8 +208,8 @@ func TestSchemaDefaults(t *testing.T) {
 	if diff := cmp.Diff(parse(t, "minimal.yaml", minimal), parse(t, "spelt-out.yaml", text), values()); diff != "" {
 		t.Errorf("(-code +schema):\n%s", diff)
 	}
-	if count != 18 {
-		t.Errorf("the schema has %d defaults, want 18", count)
+	if count != 22 {
+		t.Errorf("the schema has %d defaults, want 22", count)
 	}
 }
 
@@ -220,6 +225,8 @@ func TestSchemaPatterns(t *testing.T) {
 		{"policy.", "routeNamePrefix", []string{"p-", "P._-", strings.Repeat("p", 29) + "-"}, []string{"-", "p", "-p-", "p/-", strings.Repeat("p", 30) + "-"}},
 		{"guards.", "maxRemoved", []string{"0%", "50%", "12.5%", "100%"}, []string{"50", "101%", "-1%", "%"}},
 		{"spread.", "maxExcess", []string{"0%", "25%", "100%"}, []string{"25", "101%"}},
+		{"guards.", "maxChanged", []string{"1%", "01%", "9.5%", "10%", "100%", "100.0%"}, []string{"0%", "0.5%", "101%", "1"}},
+		{"targets[0].guards.", "maxRemoved", []string{"0%", "12.5%"}, []string{"50", "101%"}},
 		{"targets[0].", "routeTable", []string{table + "x"}, []string{table, table + "x/", "x" + table + "y", "spokes"}},
 	} {
 		pattern := regexp.MustCompile(parts(root)[tt.where].Properties[tt.key].follow(root).Pattern)

@@ -1,4 +1,4 @@
-// Package journal is the form in which events are kept: one JSON object a line that IS the CloudEvent as it was received, with one more
+// Package journal is the form in which events and operators' orders are kept: one JSON object a line that IS the CloudEvent as it was received, with one more
 // extension attribute for the time at which the broker accepted it.
 //
 // A line without the attribute is valid too, as agents write them with --record: then the event's own time is used.
@@ -11,6 +11,7 @@ import (
 
 	"github.com/pointsman/pointsman/shared/event"
 	"github.com/pointsman/pointsman/shared/fault"
+	"github.com/pointsman/pointsman/shared/order"
 )
 
 // Attribute is the name of the extension attribute: lower-case letters only, at most 20 (CloudEvents 1.0, 3.1 Attribute Naming).
@@ -43,15 +44,39 @@ func Line(body []byte, enqueued time.Time) ([]byte, error) {
 // Entry is one line of a journal.
 type Entry struct {
 	Event    event.Event
-	At       time.Time // when the broker accepted it; the event's own time where the line does not say
-	Accepted bool      // the line says when the broker accepted it
+	Order    *order.Order // instead of an event
+	At       time.Time    // when the broker accepted it; the event's own time where the line does not say
+	Accepted bool         // the line says when the broker accepted it
+}
+
+// Domain returns the domain that the entry is about.
+func (e Entry) Domain() string {
+	if e.Order != nil {
+		return e.Order.Domain
+	}
+	return e.Event.Domain
+}
+
+// ID returns the event's id, or the order's.
+func (e Entry) ID() string {
+	if e.Order != nil {
+		return e.Order.MessageID()
+	}
+	return e.Event.ID()
 }
 
 // Parse reads a line. Every error is Poison.
 func Parse(line []byte) (Entry, error) {
+	var entry Entry
 	e, err := event.Decode(line)
+	entry.Event = e
+	if err != nil && order.Is(line) {
+		var o order.Order
+		o, err = order.Decode(line)
+		entry.Order = &o
+	}
 	if err != nil {
-		return Entry{}, err
+		return Entry{}, err //nolint:wrapcheck // both name what they read
 	}
 	at, err := enqueued(line)
 	if err != nil {
@@ -60,11 +85,15 @@ func Parse(line []byte) (Entry, error) {
 	accepted := !at.IsZero()
 	if !accepted {
 		at = e.Time
+		if entry.Order != nil {
+			at = entry.Order.Time
+		}
 	}
 	if at.IsZero() {
-		return Entry{}, fault.New(fault.Poison, "event %s has neither %s nor time: the order of events is not known", e.ID(), Attribute)
+		return Entry{}, fault.New(fault.Poison, "event %s has neither %s nor time: the order of events is not known", entry.ID(), Attribute)
 	}
-	return Entry{Event: e, At: at, Accepted: accepted}, nil
+	entry.At, entry.Accepted = at, accepted
+	return entry, nil
 }
 
 // enqueued returns the broker's time, zero where the line has none. Line puts it last: then the rest need not be read a second time.

@@ -9,6 +9,7 @@ import (
 	"github.com/pointsman/pointsman/shared/event"
 	"github.com/pointsman/pointsman/shared/fault"
 	"github.com/pointsman/pointsman/shared/journal"
+	"github.com/pointsman/pointsman/shared/order"
 )
 
 func body(t *testing.T, said time.Time) []byte {
@@ -41,6 +42,27 @@ func TestALineIsTheEventWithTheBrokersTime(t *testing.T) {
 	}
 	if entry.Event.ID() != "hub/nva-a/1/1" || !entry.At.Equal(enqueued) || !entry.Event.Time.Equal(said) {
 		t.Errorf("read %s at %s, said %s", entry.Event.ID(), entry.At, entry.Event.Time)
+	}
+}
+
+func TestOrdersAreEntries(t *testing.T) {
+	o := order.Order{Kind: order.Pause, Domain: "hub", Target: "spokes", ID: "0b8f3c52-6f0a-4a37-9d5c-0d9d3c1a7e55", Who: "jo", Time: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)}
+	raw, err := order.Encode(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	line, err := journal.Line(raw, o.Time.Add(time.Second))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for text, at := range map[string]time.Time{string(line): o.Time.Add(time.Second), string(raw): o.Time} {
+		entry, wrong := journal.Parse([]byte(text))
+		if wrong != nil || *entry.Order != o || !entry.At.Equal(at) || entry.Domain() != "hub" || entry.ID() != o.MessageID() {
+			t.Errorf("%+v, %v", entry, wrong)
+		}
+	}
+	if _, err = journal.Parse([]byte(strings.Replace(string(raw), "pause.v1", "reboot.v1", 1))); !fault.Is(err, fault.Poison) || !strings.Contains(err.Error(), "reboot") {
+		t.Errorf("%v", err)
 	}
 }
 

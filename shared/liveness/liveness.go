@@ -308,7 +308,9 @@ func (j *judge) trust(e evidence, b *Belief) {
 	since := later(e.doc.Since, e.recovered)
 	switch hold := j.domain.Policy.HoldDown; {
 	case hold == config.Never:
-		b.Untold = !e.doc.Order.At.After(since) || e.doc.Order.Drain
+		// The word that ends a drain is the very instant from which the NVA stands, and says that it may take prefixes back.
+		told := e.doc.Order
+		b.Untold = told.Drain || told.At.IsZero() || told.At.Before(since)
 	case j.now.Before(since.Add(hold)):
 		b.Trusted = since.Add(hold)
 	}

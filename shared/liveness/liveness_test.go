@@ -380,7 +380,8 @@ func TestTrust(t *testing.T) {
 		"never told":     !order(state.Order{}),
 		"told before it": !order(state.Order{At: now.Add(-time.Minute)}),
 		"told since":     order(state.Order{At: now}),
-		"drained since":  !order(state.Order{At: now, Drain: true}),
+		"told that very instant, which ended a drain": order(state.Order{At: now.Add(-time.Second)}),
+		"drained since": !order(state.Order{At: now, Drain: true}),
 	} {
 		if got {
 			t.Errorf("hold-down never, %s: untold is wrong", name)

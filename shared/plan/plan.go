@@ -2,7 +2,6 @@ package plan
 
 import (
 	"cmp"
-	"fmt"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -25,6 +24,12 @@ type Rules struct {
 	// Removing more than MaxRemovedShare (0 to 1) of the managed routes, new ones included, and at least MinRemoved, is refused.
 	MaxRemovedShare float64
 	MinRemoved      int
+	// Moving more than MaxChangedShare (0 to 1; 0 and 1: no guard) of the managed routes, new ones included, away from next hops that work is refused.
+	MaxChangedShare float64
+	// While fewer than MinLive of the target's NVAs are up, of which there are Live, removals and moves away from next hops that work are refused.
+	MinLive, Live int
+	Dead          func(Change) bool // whether a move leaves a next hop that does not work; nil: none does
+	Override      string            // the hash of the plan that passes the guards of shares; "": none
 }
 
 // Change is what happens to one prefix. From is empty for an addition, To for a removal.
@@ -36,7 +41,7 @@ type Change struct {
 
 // Refusal says that a part of the plan was left out, and what to do about it.
 type Refusal struct {
-	Code string // RouteLimit or RemovalGuard
+	Code string // RouteLimit, RemovalGuard, ChangeGuard or MinLive
 	Text string
 }
 
@@ -44,6 +49,8 @@ type Refusal struct {
 const (
 	RouteLimit   = "RouteLimit"
 	RemovalGuard = "RemovalGuard"
+	ChangeGuard  = "ChangeGuard"
+	MinLive      = "MinLive"
 )
 
 // Plan is what to write and why.
@@ -55,6 +62,8 @@ type Plan struct {
 	Blocked []Blocked // wanted prefixes that an unmanaged route holds: that route stays
 	Refused []Refusal
 	Routes  int // in the table afterwards, unmanaged ones included
+	// Whole is the hash of the plan as it would be without the guards of shares, if one of them has left something out: what an override names.
+	Whole string
 }
 
 // Blocked is a wanted prefix that the table already has as an unmanaged route: Azure allows one route per prefix, and
@@ -82,8 +91,8 @@ func (r Rules) Installed(t Table) map[netip.Prefix]route.NextHops {
 
 // Diff plans the way from the table as read to the wanted routes.
 //
-// Moves are always planned. Additions are planned all or not at all: a table that cannot hold them keeps what it has, and the shortfall is
-// named. Removals beyond the guard are left out in the same way.
+// Moves away from a next hop that does not work are always planned. Additions are planned all or not at all: a table that cannot hold them keeps what it has,
+// and the shortfall is named. Removals and other moves beyond their guards are left out in the same way.
 func Diff(t Table, want []Want, rules Rules) Plan {
 	d := differ{rules: rules, managed: map[netip.Prefix]Route{}, unmanaged: map[netip.Prefix]string{}, names: map[string]bool{}}
 	for _, r := range t.Routes {
@@ -175,56 +184,6 @@ func Name(namePrefix string, p netip.Prefix) string {
 	}
 	b.WriteString(strconv.Itoa(p.Bits()))
 	return b.String()
-}
-
-// Sizes are what the guards go by, in routes.
-type Sizes struct {
-	Routes, Managed, Twins int // in the table as read; twins are managed routes that go whatever is wanted
-	Added, Removed         int // by the plan
-}
-
-// after returns how many routes the table has with all additions, and with the removals if they are made.
-func (s Sizes) after(removed bool) int {
-	n := s.Routes + s.Added - s.Twins
-	if removed {
-		n -= s.Removed
-	}
-	return n
-}
-
-// managed returns the managed routes as they will be if the removals are refused: with the additions, where those fit. The removals are
-// measured against these; against the present ones the next plan, which finds the additions in the table, would remove what this one
-// must not (invariant I5).
-func (s Sizes) managed(limit int) int {
-	if s.after(false) <= limit {
-		return s.Managed + s.Added
-	}
-	return s.Managed
-}
-
-// Guard reports which parts of a plan are left out: removals that are more likely a mistake than news, and additions that the table
-// cannot hold.
-func (r Rules) Guard(s Sizes) (removals, additions bool) {
-	removals = s.Removed >= r.MinRemoved && float64(s.Removed) > r.MaxRemovedShare*float64(s.managed(r.Limit))
-	return removals, s.Added > 0 && s.after(!removals) > r.Limit
-}
-
-// guard leaves out what the rules refuse, and says so.
-func (d *differ) guard(routes int) {
-	size := Sizes{Routes: routes, Managed: len(d.managed), Twins: len(d.twins), Added: len(d.plan.Added), Removed: len(d.plan.Removed)}
-	removals, additions := d.rules.Guard(size)
-	if removals {
-		d.plan.Removed = nil
-		d.plan.Refused = append(d.plan.Refused, Refusal{RemovalGuard, fmt.Sprintf(
-			"the plan would remove %d of %d managed routes, the guard allows %.0f%%: they stay; if the withdrawal is real, raise guards.maxRemoved in the domain file", size.Removed, size.managed(d.rules.Limit), d.rules.MaxRemovedShare*100)})
-	}
-	if additions {
-		after := size.after(!removals)
-		d.plan.Refused = append(d.plan.Refused, Refusal{RouteLimit, fmt.Sprintf(
-			"the table would need %d routes and may hold %d: %d too many; none of the %d new routes is added; announce fewer or larger prefixes, split the target, or raise its limit if Azure allows more",
-			after, d.rules.Limit, after-d.rules.Limit, size.Added)})
-		d.plan.Added = nil
-	}
 }
 
 // edit turns the changes into what the adapter writes.

@@ -43,7 +43,8 @@ type Table struct {
 	ETag   string // of the read; a write happens only If-Match
 	Routes []Route
 	// Failed: the last write was accepted and then failed. The table shows its content, and Azure may not have put it in force.
-	Failed bool
+	Failed  bool
+	Subnets []string // ARM resource ids of the subnets that use it
 	// Origin is the adapter's own record of the read, carried through untouched: unmanaged routes, tags and flags are
 	// written back from it, never from Routes (invariant I1).
 	Origin any

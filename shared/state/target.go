@@ -39,12 +39,17 @@ const (
 	Denied                       // a right, a lock or a policy forbids the write
 	Refused                      // a limit or a guard forbids part of the change
 	Failed                       // anything else; tried again
+	Observed                     // the target is only observed, or paused: the change is shown
+	Held                         // the change waits for an operator's approval
 )
 
 // Outcomes returns all outcomes, in order.
 func Outcomes() []Outcome {
-	return []Outcome{Written, Unchanged, Waiting, Busy, Throttled, Denied, Refused, Failed}
+	return []Outcome{Written, Unchanged, Waiting, Busy, Throttled, Denied, Refused, Failed, Observed, Held}
 }
+
+// Unwritten reports whether there is a change that was left for later, or for somebody else: the table is not as desired, and nothing is wrong.
+func (o Outcome) Unwritten() bool { return o == Waiting || o == Observed || o == Held }
 
 // String returns the word that Status and metrics show.
 func (o Outcome) String() string {
@@ -65,6 +70,10 @@ func (o Outcome) String() string {
 		return "refused"
 	case Failed:
 		return "failed"
+	case Observed:
+		return "observed"
+	case Held:
+		return "held"
 	}
 	return fmt.Sprintf("outcome-%d", uint8(o))
 }
@@ -146,6 +155,10 @@ type Target struct {
 	Counts    map[string]uint64 `json:"outcomes,omitempty"` // reconciles by outcome
 	Trouble   time.Time         `json:"troubleSince,omitzero"`
 	LastGood  time.Time         `json:"lastGood,omitzero"` // when the table was last known to be as desired
+	Pause     Pause             `json:"pause,omitzero"`
+	Approval  Approval          `json:"approval,omitzero"`
+	Proposal  *Proposal         `json:"proposal,omitempty"` // what the last result that left the table as it was would have written
+	Subnets   []Subnet          `json:"subnets,omitempty"`  // those that use the table, in the order of their ids
 
 	Written Record         `json:"written,omitzero"`  // the managed routes as last written
 	Maybe   []Record       `json:"maybe,omitempty"`   // what writes since may have made of them, whose end is not known
@@ -231,6 +244,8 @@ func (t *Target) Note(r Result) {
 	case Written, Unchanged:
 		t.Trouble, t.LastGood = time.Time{}, r.At
 	case Waiting:
+	case Observed, Held:
+		t.Trouble = time.Time{}
 	case Busy, Throttled, Denied, Refused, Failed:
 		if t.Trouble.IsZero() {
 			t.Trouble = r.At

@@ -459,7 +459,7 @@ func TestRights(t *testing.T) {
 	files := all(t)
 	bus := files["modules/bus.bicep"]
 	for name, want := range map[string][2]string{
-		"agentSends": {"routeEvents", "dataSender"}, "appReceivesEvents": {"routeEvents", "dataReceiver"},
+		"agentSends": {"routeEvents", "dataSender"}, "operatorSends": {"routeEvents", "dataSender"}, "appReceivesEvents": {"routeEvents", "dataReceiver"},
 		"appReceivesWakes": {"reconcile", "dataReceiver"}, "appSendsWakes": {"reconcile", "dataSender"},
 	} {
 		f := fields(bus.find(t, "resource", name).rest)
@@ -485,7 +485,7 @@ func TestRights(t *testing.T) {
 		}
 	}
 	want := []string{
-		"Microsoft.Network/routeTables/read", "Microsoft.Network/routeTables/write",
+		"Microsoft.Network/routeTables/read", "Microsoft.Network/routeTables/write", "Microsoft.Network/virtualNetworks/subnets/read",
 		"Microsoft.Network/locations/operations/read", "Microsoft.Network/locations/operationResults/read",
 	}
 	if !slices.Equal(actions, want) {
@@ -493,6 +493,9 @@ func TestRights(t *testing.T) {
 	}
 	if got := value(fields(files["modules/table.bicep"].find(t, "resource", "writes").rest)["scope"]); got != "table" {
 		t.Errorf("the role is assigned on %q, not on the table", got)
+	}
+	if got := value(fields(files["modules/vnet.bicep"].find(t, "resource", "reads").rest)["scope"]); got != "network" {
+		t.Errorf("the role is assigned on %q, not on the network", got)
 	}
 }
 
