@@ -55,7 +55,8 @@ func TestFind(t *testing.T) {
 		{"another type", written, []plan.Route{plan.NewRoute(mine+"10-64-1-0-24", prefix(1).String(), "None", netip.Addr{})}, []state.Drift{{Prefix: prefix(1), Wrote: "10.0.0.4", Found: "None"}}},
 		{"one next hop more", written, []plan.Route{ours(1, hopB, hopA)}, []state.Drift{{Prefix: prefix(1), Wrote: "10.0.0.4", Found: "10.0.0.4,10.0.0.5"}}},
 		{
-			"the same as a set of one", written, []plan.Route{plan.NewRoute(mine+"10-64-1-0-24", prefix(1).String(), plan.VirtualApplianceECMP, hopA)},
+			"the same as a set of one", written,
+			[]plan.Route{plan.NewRoute(mine+"10-64-1-0-24", prefix(1).String(), plan.VirtualApplianceECMP, hopA)},
 			[]state.Drift{{Prefix: prefix(1), Wrote: "10.0.0.4", Found: "VirtualApplianceEcmp 10.0.0.4"}},
 		},
 		{"gone", written, nil, []state.Drift{{Prefix: prefix(1), Wrote: "10.0.0.4"}}},

@@ -74,7 +74,7 @@ func (w *world) byHand(p netip.Prefix, hop string) {
 	}
 	w.decode([]byte(w.exchange(http.DefaultClient, ask)), &token)
 	w.until("the table takes a write by hand", func() error {
-		req, bad := http.NewRequestWithContext(w.t.Context(), method, w.ARM.URL()+system.TableID+"/routes/"+name+"?api-version=2024-05-01", bytes.NewReader([]byte(body)))
+		req, bad := http.NewRequestWithContext(w.t.Context(), method, w.ARM.URL()+system.TableID+"/routes/"+name+"?api-version=2025-09-01", bytes.NewReader([]byte(body)))
 		if bad != nil {
 			return bad
 		}
