@@ -96,21 +96,25 @@ func TestGolden(t *testing.T) {
 	}
 }
 
-func TestSchemaHasTheSignature(t *testing.T) {
-	text, err := os.ReadFile("../../docs/schema/event.schema.json")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var schema struct {
-		Properties map[string]struct{ Pattern string }
-	}
-	if err = json.Unmarshal(text, &schema); err != nil {
-		t.Fatal(err)
-	}
-	pattern := regexp.MustCompile(schema.Properties[signature.Attribute].Pattern)
+func TestSchemas(t *testing.T) {
 	_, value, _ := strings.Cut(sign(t, 1, example(t, "alive")), `"`+signature.Attribute+`":"`)
-	if value = strings.TrimSuffix(value, `"}`); !pattern.MatchString(value) || pattern.MatchString(value+"x") {
-		t.Errorf("%s does not fit the schema's %s", value, pattern)
+	for what, tt := range map[string]struct{ file, value string }{
+		signature.Attribute: {"event.schema.json", strings.TrimSuffix(value, `"}`)},
+		"keys":              {"domain.schema.json", public(1).String()},
+	} {
+		text, err := os.ReadFile("../../docs/schema/" + tt.file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, after, _ := strings.Cut(string(text), `"`+what+`": {`)
+		quoted := regexp.MustCompile(`"pattern": ("[^"]*")`).FindStringSubmatch(after)
+		var pattern string
+		if err = json.Unmarshal([]byte(quoted[1]), &pattern); err != nil {
+			t.Fatal(err)
+		}
+		if re := regexp.MustCompile(pattern); !re.MatchString(tt.value) || re.MatchString(tt.value+"x") || re.MatchString("x"+tt.value) {
+			t.Errorf("%s: %s does not fit %s of %s", what, tt.value, pattern, tt.file)
+		}
 	}
 }
 
