@@ -82,6 +82,8 @@ type world struct {
 	runs    int
 	parked  []ingest.Parked
 	file    string
+	store   *documents.Store
+	parsed  map[string]*config.Domain // by text
 }
 
 type fataler interface {
@@ -101,7 +103,8 @@ type due struct {
 }
 
 func newWorld(t fataler, nvas ...string) *world {
-	w := &world{t: t, now: time.Date(2026, 5, 28, 12, 0, 0, 0, time.UTC), blobs: map[string]blob{}, tables: map[string]plan.Table{}, file: domainFile(nvas...)}
+	w := &world{t: t, now: time.Date(2026, 5, 28, 12, 0, 0, 0, time.UTC), blobs: map[string]blob{}, tables: map[string]plan.Table{}, file: domainFile(nvas...), parsed: map[string]*config.Domain{}}
+	w.store = documents.NewStore(w, 1)
 	w.set("domains/hub.yaml", []byte(w.file))
 	for _, id := range []string{open, closed} {
 		w.tables[id] = plan.Table{ID: id, ETag: "1", Routes: []plan.Route{
@@ -166,10 +169,14 @@ func (w *world) Put(_ context.Context, table plan.Table, edit plan.Edit) error {
 }
 
 func (w *world) domain() *config.Domain {
+	if d := w.parsed[w.file]; d != nil {
+		return d
+	}
 	d, problems := config.Parse("domains/hub.yaml", []byte(w.file))
 	if len(problems) > 0 {
 		w.t.Fatalf("%s", problems)
 	}
+	w.parsed[w.file] = d
 	return d
 }
 
@@ -270,7 +277,7 @@ func (w *world) deliver(bodies ...[]byte) {
 		batch[i] = invocation.Message{Body: body, ID: fmt.Sprint("m-", w.version, "-", i), DeliveryCount: 1, SequenceNumber: int64(i), EnqueuedAt: w.now}
 	}
 	f := &ingest.Ingest{
-		Store: documents.NewStore(w, 1), Wakes: w, Lot: w, Now: func() time.Time { return w.now }, Log: slog.New(slog.DiscardHandler),
+		Store: w.store, Wakes: w, Lot: w, Now: func() time.Time { return w.now }, Log: slog.New(slog.DiscardHandler),
 		Pause: func(context.Context, time.Duration) {},
 	}
 	if err := f.Handle(context.Background(), batch); err != nil {
@@ -302,7 +309,7 @@ func (w *world) pass(d time.Duration) {
 func (w *world) reconcile(m message.Message) {
 	w.t.Helper()
 	f := &reconcile.Reconcile{
-		Store: documents.NewStore(w, 1), Tables: w, Wakes: w, Now: func() time.Time { return w.now }, Lease: 30 * time.Second, Log: slog.New(slog.DiscardHandler),
+		Store: w.store, Tables: w, Wakes: w, Now: func() time.Time { return w.now }, Lease: 30 * time.Second, Log: slog.New(slog.DiscardHandler),
 		NewRun: func() string { w.runs++; return fmt.Sprint("run-", w.runs) },
 	}
 	if err := f.Handle(context.Background(), invocation.Message{Body: m.Body, ID: m.ID, DeliveryCount: 1}); err != nil {
