@@ -196,10 +196,13 @@ func (w *world) doc(name string) *state.NVA {
 func hops(t plan.Table) map[netip.Prefix]netip.Addr {
 	out := map[netip.Prefix]netip.Addr{}
 	for _, r := range t.Routes {
-		out[r.Prefix] = r.NextHop
+		out[r.Prefix] = hop(r)
 	}
 	return out
 }
+
+// hop is a route's one next hop: the targets here have no mode that shares.
+func hop(r plan.Route) netip.Addr { return r.NextHops.First() }
 
 // judge says what no write may do, whatever the thief has said before.
 func (w *world) judge(before, after plan.Table) {
@@ -217,22 +220,22 @@ func (w *world) judge(before, after plan.Table) {
 	for _, r := range after.Routes {
 		p := r.Prefix
 		if !strings.HasPrefix(r.Name, "pointsman-") {
-			if was[p] != r.NextHop {
-				w.t.Errorf("%s, which is not Pointsman's, leads to %s now", p, r.NextHop)
+			if was[p] != hop(r) {
+				w.t.Errorf("%s, which is not Pointsman's, leads to %s now", p, hop(r))
 			}
 			continue
 		}
-		owner := slices.IndexFunc(d.NVAs, func(n config.NVA) bool { return n.NextHop(p) == r.NextHop })
+		owner := slices.IndexFunc(d.NVAs, func(n config.NVA) bool { return n.NextHop(p) == hop(r) })
 		switch {
 		case owner < 0:
-			w.t.Errorf("%s leads to %s, which is nobody's next hop", p, r.NextHop)
+			w.t.Errorf("%s leads to %s, which is nobody's next hop", p, hop(r))
 		case !may(d.NVAs[owner].Name, p):
 			w.t.Errorf("%s leads to %s, whose line does not allow it", p, d.NVAs[owner].Name)
-		case r.NextHop == line.NextHop(p) && after.ID == closed:
+		case hop(r) == line.NextHop(p) && after.ID == closed:
 			w.t.Errorf("%s leads to the thief in a target that it does not feed", p)
-		case r.NextHop == line.NextHop(p) && was[p] != r.NextHop && !announced(thief, p):
+		case hop(r) == line.NextHop(p) && was[p] != hop(r) && !announced(thief, p):
 			w.t.Errorf("%s moves to the thief, which does not announce it", p)
-		case r.NextHop == line.NextHop(p) && was[p] != r.NextHop && allowed > most:
+		case hop(r) == line.NextHop(p) && was[p] != hop(r) && allowed > most:
 			w.t.Errorf("%s moves to the thief, which announces %d prefixes and may announce %d", p, allowed, most)
 		}
 	}
@@ -246,8 +249,8 @@ func (w *world) judgeHonest(d *config.Domain, was, is map[netip.Prefix]netip.Add
 		if n.Name == thief {
 			continue
 		}
-		for p, hop := range was {
-			if hop != n.NextHop(p) || is[p] == hop || !announced(n.Name, p) {
+		for p, old := range was {
+			if old != n.NextHop(p) || is[p] == old || !announced(n.Name, p) {
 				continue
 			}
 			better := slices.ContainsFunc(d.NVAs, func(o config.NVA) bool {
