@@ -33,6 +33,7 @@ type Config struct {
 	StopTimeout time.Duration
 	Listen      netip.AddrPort // zero: no HTTP
 	StateDir    string
+	Signing     Signing
 	Log         Log
 
 	Witness         *Witness            // nil: no peers are watched, and nobody is answered
@@ -91,6 +92,11 @@ type Gather struct{ Quiet, Max time.Duration }
 
 // Beat says how the dead-man switch is kept.
 type Beat struct{ Every, Timeout time.Duration }
+
+// Signing says how events are signed.
+type Signing struct {
+	KeyFile string // of the private key; "": they are not
+}
 
 // Log says what is logged, and how.
 type Log struct {

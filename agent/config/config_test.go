@@ -54,7 +54,7 @@ func TestReferenceNamesEveryField(t *testing.T) {
 	known := regexp.MustCompile(`known here: (.*)`)
 	mappings := 0
 	for _, text := range []string{
-		"x: 1", "bus: {x: 1}", "sources: [{x: 1}]", "sources: [{kernel: {x: 1}}]", "gather: {x: 1}", "beat: {x: 1}", "log: {x: 1}",
+		"x: 1", "bus: {x: 1}", "sources: [{x: 1}]", "sources: [{kernel: {x: 1}}]", "gather: {x: 1}", "beat: {x: 1}", "signing: {x: 1}", "log: {x: 1}",
 		"witness: {x: 1}", "witness: {selfTest: {x: 1}}", "witness: {peers: [{x: 1}]}", "witness: {peers: [{bfd: {x: 1}}]}", "selfCheck: [{x: 1}]", "scheduledEvents: {x: 1}",
 	} {
 		_, problems := config.Parse("f", []byte(text))
@@ -71,8 +71,8 @@ func TestReferenceNamesEveryField(t *testing.T) {
 			}
 		}
 	}
-	if mappings != 13 {
-		t.Errorf("%d mappings were checked, want 13", mappings)
+	if mappings != 14 {
+		t.Errorf("%d mappings were checked, want 14", mappings)
 	}
 }
 
@@ -102,6 +102,7 @@ onStop: draining
 stopTimeout: 1s
 listen: off
 stateDir: /tmp/x
+signing: {keyFile: /tmp/key}
 log: {level: debug, format: json}
 `, &config.Config{
 		Domain: "d", NVA: "n", Bus: config.Bus{Queue: "q", ConnectionStringFile: "/run/secret"},
@@ -114,7 +115,7 @@ log: {level: debug, format: json}
 		},
 		Include: match("10.0.0.0/8 ge 9"), Exclude: match("10.8.0.0/16"),
 		Gather: config.Gather{Max: 2 * time.Second}, Beat: config.Beat{Every: time.Second, Timeout: 3 * time.Second},
-		Snapshot: time.Minute, Restart: 30 * time.Second, OnStop: config.Draining, StopTimeout: time.Second, StateDir: "/tmp/x",
+		Snapshot: time.Minute, Restart: 30 * time.Second, OnStop: config.Draining, StopTimeout: time.Second, StateDir: "/tmp/x", Signing: config.Signing{KeyFile: "/tmp/key"},
 		Log: config.Log{Level: slog.LevelDebug, JSON: true},
 	})
 }
@@ -133,6 +134,7 @@ gather: {quiet: 2s}
 beat: {every: 10s}
 listen: 0.0.0.0:9810
 onstop: auto
+signing: {keyFile: signing.key}
 `))
 	want := []string{
 		"agent.yaml:1:1: nva: missing: want 1 to 40 of a-z, 0-9 and -, beginning and ending with a letter or digit",
@@ -147,6 +149,7 @@ onstop: auto
 		"agent.yaml:11:7: beat: timeout 15s is less than twice every 10s",
 		"agent.yaml:12:9: listen: found \"0.0.0.0:9810\": want a loopback address",
 		"agent.yaml:13:1: onstop: unknown field (did you mean onStop?)",
+		"agent.yaml:14:20: signing.keyFile: found \"signing.key\": want an absolute path",
 	}
 	got := strings.Split(problems.Error(), "\n")
 	for i := range max(len(got), len(want)) {

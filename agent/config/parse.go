@@ -23,7 +23,7 @@ func Parse(file string, text []byte, absent ...string) (*Config, located.Problem
 		return nil, problems
 	}
 	c := parse(absent, root.Map("domain", "nva", "bus", "sources", "include", "exclude", "gather", "beat", "snapshot", "restart", "onStop",
-		"stopTimeout", "listen", "stateDir", "log", "witness", "selfCheck", "scheduledEvents"))
+		"stopTimeout", "listen", "stateDir", "signing", "log", "witness", "selfCheck", "scheduledEvents"))
 	if problems = root.Problems(); len(problems) > 0 {
 		return nil, problems
 	}
@@ -50,6 +50,7 @@ func parse(absent []string, m located.Map) *Config {
 		StopTimeout: duration(m.Get("stopTimeout"), DefaultStopTimeout, 100*time.Millisecond, time.Minute),
 		Listen:      located.Or(m.Get("listen"), netip.MustParseAddrPort(DefaultListen), "a loopback address with a port such as "+DefaultListen+", or off", parseListen),
 		StateDir:    located.Or(m.Get("stateDir"), DefaultStateDir, "an absolute path", parsePath),
+		Signing:     signing(m.Get("signing")),
 		Log:         logging(m.Get("log")),
 
 		SelfCheck:       selfChecks(m.Get("selfCheck")),
@@ -167,6 +168,11 @@ func beat(n located.Node) Beat {
 		n.Reportf("timeout %s is less than twice every %s: one late beat would look like death", b.Timeout, b.Every)
 	}
 	return b
+}
+
+func signing(n located.Node) Signing {
+	m := n.Map("keyFile")
+	return Signing{KeyFile: located.Or(m.Get("keyFile"), "", "an absolute path", parsePath)}
 }
 
 func logging(n located.Node) Log {

@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/pointsman/pointsman/agent/lasting"
 )
 
 // file is the name in the state directory.
@@ -23,8 +25,8 @@ func Next(dir string, now time.Time) (uint64, error) {
 	path := filepath.Join(dir, file)
 	last, readErr := read(path)
 	next := max(last+1, uint64(max(now.UnixMilli(), 0)))
-	if err := write(path, next); err != nil {
-		return next, errors.Join(readErr, err)
+	if err := lasting.Replace(path, []byte(strconv.FormatUint(next, 10)+"\n")); err != nil {
+		return next, errors.Join(readErr, fmt.Errorf("keep the epoch: %w", err))
 	}
 	return next, readErr
 }
@@ -43,33 +45,4 @@ func read(path string) (uint64, error) {
 		return 0, fmt.Errorf("read the last epoch: %s holds %.40q: want one number", path, text)
 	}
 	return last, nil
-}
-
-// write replaces the file in one step that lasts: write aside, fsync, rename, fsync the directory.
-func write(path string, epoch uint64) error {
-	dir := filepath.Dir(path)
-	f, err := os.CreateTemp(dir, file+".*")
-	if err != nil {
-		return fmt.Errorf("keep the epoch: %w", err)
-	}
-	_, err = f.WriteString(strconv.FormatUint(epoch, 10) + "\n")
-	err = errors.Join(err, f.Sync(), f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		return fmt.Errorf("keep the epoch: %w", errors.Join(err, os.Remove(f.Name())))
-	}
-	return syncDir(dir)
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir) // the state directory of our own configuration
-	if err != nil {
-		return fmt.Errorf("keep the epoch: %w", err)
-	}
-	if err = errors.Join(d.Sync(), d.Close()); err != nil {
-		return fmt.Errorf("keep the epoch: %w", err)
-	}
-	return nil
 }

@@ -44,6 +44,7 @@ type Config struct {
 	Sources     []source.Source   // in the order of precedence
 	Observers   []report.Observer // of what is reported beside routes
 	Bus         Bus
+	Sign        func(body []byte) ([]byte, error)    // returns an encoded event with its signature; nil: events are not signed
 	Farewell    func(ctx context.Context) event.Kind // asked once when stopped: event.Draining or event.Goodbye; nil: Goodbye
 	StopTimeout time.Duration                        // of saying farewell
 	Listener    net.Listener                         // for HTTP; nil: none. Closed by Run

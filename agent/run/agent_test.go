@@ -2,7 +2,10 @@ package run_test
 
 import (
 	"context"
+	"crypto/ed25519"
+	"errors"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -14,6 +17,7 @@ import (
 	"github.com/pointsman/pointsman/agent/source"
 	"github.com/pointsman/pointsman/shared/event"
 	"github.com/pointsman/pointsman/shared/message"
+	"github.com/pointsman/pointsman/shared/signature"
 )
 
 // inLab runs a scenario in virtual time.
@@ -77,6 +81,53 @@ func TestADeadAgentIsFoundSilent(t *testing.T) {
 		l.start()
 		l.pass(time.Second)
 		l.expect("after the next start", false, "10.1.0.0/16")
+		l.stop()
+	}, "10.1.0.0/16")
+}
+
+// Everything that leaves the agent is signed, the dead-man switch as well.
+func TestSigning(t *testing.T) {
+	inLab(t, func(l *lab) {
+		private := ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize))
+		l.sign = func(body []byte) ([]byte, error) { return signature.Sign(private, body) }
+		l.start()
+		l.pass(time.Second)
+		l.routes.add("10.2.0.0/16")
+		l.pass(time.Minute)
+		l.kill()
+		l.pass(time.Minute)
+		l.expect("dead", true, "10.1.0.0/16", "10.2.0.0/16")
+		l.start()
+		l.pass(time.Second)
+		l.stop()
+		said := map[event.Kind]bool{}
+		for _, m := range l.server.Peek(queue) {
+			e, err := event.Decode(m.Body)
+			if err != nil {
+				t.Fatal(err)
+			}
+			said[e.Kind] = true
+			if _, _, err = signature.Open(m.Body, []signature.Key{signature.KeyOf(private)}); err != nil {
+				t.Errorf("%s: %v", e.ID(), err)
+			}
+		}
+		for _, k := range []event.Kind{event.Snapshot, event.Delta, event.Expired, event.Goodbye} {
+			if !said[k] {
+				t.Errorf("no %s was said: the scenario shows nothing of it", k)
+			}
+		}
+	}, "10.1.0.0/16")
+}
+
+// An agent that cannot sign says nothing, and why.
+func TestCannotSign(t *testing.T) {
+	inLab(t, func(l *lab) {
+		l.sign = func([]byte) ([]byte, error) { return nil, errors.New("no key") }
+		l.start()
+		l.pass(time.Second)
+		if n := len(l.events()); n > 0 || !slices.ContainsFunc(l.log.all(), func(line string) bool { return strings.Contains(line, "no key") }) {
+			t.Errorf("%d events, log %q", n, l.log.all())
+		}
 		l.stop()
 	}, "10.1.0.0/16")
 }

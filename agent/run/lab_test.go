@@ -123,6 +123,7 @@ type lab struct {
 	log    *logbook
 	epoch  uint64
 	kind   event.Kind // of the next farewell
+	sign   func(body []byte) ([]byte, error)
 
 	observers []report.Observer
 
@@ -162,7 +163,7 @@ func (l *lab) startAs(key string, listener net.Listener) {
 			Gather: publish.Gather{Quiet: 100 * time.Millisecond, Max: time.Second}, Beat: publish.Beat{Every: 5 * time.Second, Timeout: 15 * time.Second},
 			Snapshot: 10 * time.Minute, Restart: 2 * time.Minute, MaxBytes: 192 << 10,
 		},
-		Sources: []source.Source{l.routes}, Observers: l.observers, Bus: l.wire, StopTimeout: 5 * time.Second, Listener: listener,
+		Sources: []source.Source{l.routes}, Observers: l.observers, Bus: l.wire, Sign: l.sign, StopTimeout: 5 * time.Second, Listener: listener,
 		Farewell: func(context.Context) event.Kind { return l.kind }, Logger: slog.New(l.log),
 	})
 	ctx, cancel := context.WithCancel(l.t.Context())

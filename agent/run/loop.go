@@ -188,7 +188,7 @@ func (l *loop) perform(ctx context.Context, e publish.Effects) {
 func (l *loop) send(ctx context.Context, events []event.Event) {
 	call, cancel := context.WithTimeout(ctx, publishTimeout)
 	defer cancel()
-	msgs, err := encode(events)
+	msgs, err := l.encode(events)
 	if err == nil {
 		err = l.cfg.Bus.Publish(call, msgs)
 	}
@@ -227,7 +227,7 @@ func (l *loop) schedule(ctx context.Context, s publish.Schedule) {
 	call, cancel := context.WithTimeout(ctx, switchTimeout)
 	defer cancel()
 	var number int64
-	msgs, err := encode([]event.Event{s.Event})
+	msgs, err := l.encode([]event.Event{s.Event})
 	if err == nil {
 		number, err = l.cfg.Bus.Schedule(call, msgs[0], s.At)
 	}
@@ -254,12 +254,15 @@ func (l *loop) cancel(ctx context.Context, c publish.Cancel) {
 	})
 }
 
-// encode makes messages of events. The trace of an event begins here.
-func encode(events []event.Event) ([]message.Message, error) {
+// encode makes messages of events, signed if they are to be. The trace of an event begins here.
+func (l *loop) encode(events []event.Event) ([]message.Message, error) {
 	msgs := make([]message.Message, len(events))
 	for i, e := range events {
 		e.Traceparent = traceparent()
 		body, err := event.Encode(e)
+		if err == nil && l.cfg.Sign != nil {
+			body, err = l.cfg.Sign(body)
+		}
 		if err != nil {
 			return nil, fmt.Errorf("encode: %w", err)
 		}

@@ -1,4 +1,5 @@
-// Command pointsman-agent runs on an NVA. It watches routes and publishes their changes.
+// Command pointsman-agent runs on an NVA. It watches routes and publishes their changes. The subcommands keygen and pubkey are about the key that
+// signs them.
 //
 // Exit codes: 0 after an orderly stop, 1 after a failure, 78 (EX_CONFIG of sysexits.h) when the command line or the configuration is
 // wrong: systemd need not try again. Not 2, with which the Go runtime ends after a panic or the watchdog's signal.
@@ -47,14 +48,14 @@ func main() {
 	os.Exit(code)
 }
 
+// configFile is where packages put the configuration.
+const configFile = "/etc/pointsman/agent.yaml"
+
 // errUsage is an error that the operator made and that was shown already.
 var errUsage = errors.New("usage")
 
 func command(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	o, err := parseFlags(args, stderr)
-	if err == nil {
-		err = o.run(ctx, stdout, stderr)
-	}
+	err := dispatch(ctx, args, stdout, stderr)
 	switch {
 	case err == nil, errors.Is(err, flag.ErrHelp):
 		return exitOK
@@ -63,6 +64,23 @@ func command(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	}
 	_, _ = fmt.Fprintln(stderr, "pointsman-agent:", err)
 	return exitFailed
+}
+
+// dispatch runs the subcommand that the first argument names; without one, the agent.
+func dispatch(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	if len(args) > 0 {
+		switch args[0] {
+		case "keygen":
+			return keygen(args[1:], stdout, stderr)
+		case "pubkey":
+			return pubkey(args[1:], stdout, stderr)
+		}
+	}
+	o, err := parseFlags(args, stderr)
+	if err != nil {
+		return err
+	}
+	return o.run(ctx, stdout, stderr)
 }
 
 type options struct {
@@ -75,7 +93,7 @@ func parseFlags(args []string, stderr io.Writer) (options, error) {
 	var o options
 	f := flag.NewFlagSet("pointsman-agent", flag.ContinueOnError)
 	f.SetOutput(stderr)
-	f.StringVar(&o.config, "config", "/etc/pointsman/agent.yaml", "the configuration `file`")
+	f.StringVar(&o.config, "config", configFile, "the configuration `file`")
 	f.BoolVar(&o.checkConfig, "check-config", false, "check the configuration, print every problem and exit: 0 or 78")
 	f.BoolVar(&o.once, "once", false, "with --print: exit after the first snapshot; nothing is sent")
 	f.BoolVar(&o.printed, "print", false, "with --once: print the snapshot as CloudEvents, one a line")
@@ -89,7 +107,7 @@ func parseFlags(args []string, stderr io.Writer) (options, error) {
 	}
 	switch {
 	case f.NArg() > 0:
-		_, _ = fmt.Fprintf(stderr, "pointsman-agent: unexpected argument %q: it takes flags only\n", f.Arg(0))
+		_, _ = fmt.Fprintf(stderr, "pointsman-agent: unexpected argument %q: want flags, keygen or pubkey\n", f.Arg(0))
 		return o, errUsage
 	case o.once != o.printed:
 		_, _ = fmt.Fprintln(stderr, "pointsman-agent: --once and --print go together")

@@ -18,6 +18,7 @@ import (
 
 	broker "github.com/pointsman/pointsman/emulator/servicebus"
 	"github.com/pointsman/pointsman/shared/event"
+	"github.com/pointsman/pointsman/shared/signature"
 	"github.com/pointsman/pointsman/shared/state"
 	"github.com/pointsman/pointsman/test/netns"
 )
@@ -150,6 +151,7 @@ type site struct {
 	server *broker.Server
 	config string
 	dir    string
+	key    signature.Key // that signs
 }
 
 const agentYAML = `
@@ -161,6 +163,7 @@ beat: {every: 1s, timeout: 3s}
 restart: 3s
 onStop: auto
 stateDir: %[1]s
+signing: {keyFile: %[1]s/signing.key}
 listen: 127.0.0.1:9810
 `
 
@@ -178,6 +181,11 @@ func newSite(t *testing.T) *site {
 		t.Fatal(err)
 	}
 	s.config = write(t, fmt.Sprintf(agentYAML, s.dir))
+	line, stderr, code := execute(t, "keygen", "--config", s.config)
+	var err error
+	if s.key, err = signature.ParseKey(strings.TrimSuffix(line, "\n")); err != nil || code != 0 {
+		t.Fatalf("keygen: exit %d, %v: %s", code, err, stderr)
+	}
 	if err := s.ns.Batch("link add d0 type veth peer name d1", "addr add 192.0.2.1/24 dev d0", "link set d0 up", "link set d1 up",
 		"route add 10.1.0.0/16 via 192.0.2.9 proto bgp"); err != nil {
 		t.Fatal(err)
@@ -211,7 +219,11 @@ func (s *site) document() *state.NVA {
 		if m.State != broker.StateActive {
 			continue
 		}
-		e, err := event.Decode(m.Body)
+		content, _, err := signature.Open(m.Body, []signature.Key{s.key})
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		e, err := event.Decode(content)
 		if err != nil {
 			s.t.Fatal(err)
 		}

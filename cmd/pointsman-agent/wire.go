@@ -20,12 +20,14 @@ import (
 	"github.com/pointsman/pointsman/agent/publish"
 	"github.com/pointsman/pointsman/agent/rib"
 	"github.com/pointsman/pointsman/agent/run"
+	"github.com/pointsman/pointsman/agent/signing"
 	"github.com/pointsman/pointsman/agent/source/kernel"
 	"github.com/pointsman/pointsman/azure/identity"
 	"github.com/pointsman/pointsman/azure/servicebus"
 	"github.com/pointsman/pointsman/shared/event"
 	"github.com/pointsman/pointsman/shared/message"
 	"github.com/pointsman/pointsman/shared/route"
+	"github.com/pointsman/pointsman/shared/signature"
 )
 
 // maxEvent is the size of one event: a message of the standard tier may have 256 KiB with all its properties.
@@ -47,6 +49,9 @@ func serve(ctx context.Context, cfg *config.Config, log *slog.Logger, record str
 	agent := agentConfig(cfg, number, log)
 	agent.Bus = sender
 	if err = addObservers(&agent, cfg, log); err != nil {
+		return err
+	}
+	if agent.Sign, err = signer(ctx, cfg.Signing, log); err != nil {
 		return err
 	}
 	if record != "" {
@@ -72,6 +77,19 @@ func serve(ctx context.Context, cfg *config.Config, log *slog.Logger, record str
 	}
 	log.LogAttrs(ctx, slog.LevelInfo, "pointsman-agent ends")
 	return nil
+}
+
+// signer returns what signs events; nil where they are not signed. The key is read once: a new one is used from the next start on.
+func signer(ctx context.Context, c config.Signing, log *slog.Logger) (func([]byte) ([]byte, error), error) {
+	if c.KeyFile == "" {
+		return nil, nil
+	}
+	private, err := signing.Load(c.KeyFile)
+	if err != nil {
+		return nil, err
+	}
+	log.LogAttrs(ctx, slog.LevelInfo, "events are signed", slog.String("key", signature.KeyOf(private).ID()))
+	return func(body []byte) ([]byte, error) { return signature.Sign(private, body) }, nil
 }
 
 // closeTimeout bounds the goodbye to the broker after the goodbye of the agent.

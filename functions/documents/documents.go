@@ -171,7 +171,7 @@ func (s *Store) SaveNVA(ctx context.Context, doc *state.NVA, etag string) (strin
 	return etag, nil
 }
 
-// NVAs returns the documents of all NVAs of the domain file, by name; those that were never heard, and that no operator spoke of, are missing.
+// NVAs returns the documents of all NVAs of the domain file, by name; those that hold nothing are missing.
 func (s *Store) NVAs(ctx context.Context, d *config.Domain) (map[string]*state.NVA, error) {
 	docs := make([]*state.NVA, len(d.NVAs))
 	errs := make([]error, len(d.NVAs))
@@ -181,7 +181,7 @@ func (s *Store) NVAs(ctx context.Context, d *config.Domain) (map[string]*state.N
 		if errs[i] != nil {
 			return nil, errs[i]
 		}
-		if doc.Heard() || doc.Silent() || doc.Order.ID != "" {
+		if doc.Heard() || doc.Silent() || doc.Order.ID != "" || doc.Refused.Count > 0 {
 			out[doc.Name] = doc
 		}
 	}

@@ -79,7 +79,8 @@ const nearlyDead = 5
 
 // Handle takes a batch in. The order of effects, for each NVA in the batch:
 //
-//  1. merge all its events into its document and save it, with the outbox flag set if targets must look, if it still has the ETag of the read;
+//  1. merge all its events that are signed as the domain file wants into its document, count the others there, and save it, with the outbox flag set if
+//     targets must look, if it still has the ETag of the read;
 //  2. send a wake for each target that it feeds, or for all of the domain if what is believed of NVAs may have changed;
 //  3. clear the outbox flag; then, if operators' orders were among them, add those to the histories of the targets that it feeds;
 //  4. park what can never be used;
@@ -223,21 +224,23 @@ func (i *Ingest) take(ctx context.Context, g *group) ([]Parked, error) {
 	if g.target != "" {
 		return i.takeTarget(ctx, d.Config, g)
 	}
-	if _, known := d.Config.NVA(g.nva); !known {
+	nva, known := d.Config.NVA(g.nva)
+	if !known {
 		return i.parkAll(g, fault.New(fault.Poison, "the domain file %s has no nva %s", g.domain, g.nva).
 			WithAdvice("add it there, or correct nva and domain in the agent's configuration")), nil
 	}
 	g.known = true
-	doc, etag, parked, err := i.merge(ctx, g)
+	signed, refused := i.prove(g, nva.Keys)
+	doc, etag, parked, err := i.merge(ctx, signed, refused)
 	if err != nil {
 		return nil, err
 	}
 	g.wide = g.wide || doc.Wide
-	if err = i.post(ctx, d.Config, doc, etag, g); err != nil {
-		return parked, err
+	if err = i.post(ctx, d.Config, doc, etag, signed); err != nil {
+		return append(refused, parked...), err
 	}
 	i.chronicle(ctx, g, d.Config.FedBy(g.nva))
-	return parked, nil
+	return append(refused, parked...), nil
 }
 
 func (i *Ingest) parkAll(g *group, why error) []Parked {
@@ -248,15 +251,19 @@ func (i *Ingest) parkAll(g *group, why error) []Parked {
 	return parked
 }
 
-// merge brings the events into the document, against other writers.
-func (i *Ingest) merge(ctx context.Context, g *group) (doc *state.NVA, etag string, parked []Parked, err error) {
+// merge brings the events into the document, and notes those that were refused, against other writers.
+func (i *Ingest) merge(ctx context.Context, g *group, refused []Parked) (doc *state.NVA, etag string, parked []Parked, err error) {
 	for range maxConflicts {
 		doc, etag, err = i.Store.NVA(ctx, g.domain, g.nva)
 		if err != nil {
 			return nil, "", nil, err
 		}
 		silent, changed := doc.Silent(), false
-		if changed, parked = i.mergeAll(doc, g); !changed {
+		changed, parked = i.mergeAll(doc, g)
+		for _, p := range refused {
+			doc.Refuse(p.At, p.Reason)
+		}
+		if !changed && len(refused) == 0 {
 			return doc, etag, parked, nil
 		}
 		etag, err = i.Store.SaveNVA(ctx, doc, etag)

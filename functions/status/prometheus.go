@@ -43,6 +43,11 @@ func (m metrics) nva(domain string, n NVA) {
 	m.add("pointsman_nva_missing_events", "Events that the agent published and that have not arrived.", "gauge", float64(n.Missing), "domain", domain, "nva", n.Name)
 	m.add("pointsman_nva_digest_differs", "1 while the RIB differs from the agent's although no event is missing.", "gauge", truth(n.Differs), "domain", domain, "nva", n.Name)
 	m.add("pointsman_nva_cloned", "1 if a second agent was seen with the NVA's name.", "gauge", truth(n.Clone != nil), "domain", domain, "nva", n.Name)
+	refused := 0.0
+	if n.Refused != nil {
+		refused = float64(n.Refused.Count)
+	}
+	m.add("pointsman_nva_refused_events_total", "Events in the NVA's name that were not signed as the domain file wants.", "counter", refused, "domain", domain, "nva", n.Name)
 }
 
 func (m metrics) target(domain string, t Target) {

@@ -88,6 +88,10 @@ type NVA struct {
 	Missing    uint64        `json:"missingEvents"`
 	Differs    bool          `json:"digestDiffers"` // all events are in, and the RIB still differs from the agent's
 	Clone      *state.Clone  `json:"clone,omitempty"`
+
+	Keys     []string        `json:"keys,omitempty"`     // ids of the keys of which one must sign its events
+	SignedBy string          `json:"signedBy,omitempty"` // id of the key that signed the newest event
+	Refused  *state.Refusals `json:"refused,omitempty"`  // events in its name that were not signed as they must be
 }
 
 // Witness is what an agent says of itself and its peers.
@@ -165,7 +169,7 @@ func (s *Status) domain(ctx context.Context, name string) (Domain, error) {
 	live := liveness.Judge(d.Config, docs, s.Now())
 	out.Frozen, out.Lost = live.Frozen, live.Lost
 	for _, n := range d.Config.NVAs {
-		out.NVAs = append(out.NVAs, describeNVA(n.Name, docs[n.Name], live.Of[n.Name]))
+		out.NVAs = append(out.NVAs, describeNVA(n, docs[n.Name], live.Of[n.Name]))
 	}
 	told, _, err := s.Store.Beliefs(ctx, name)
 	if err != nil {
@@ -182,10 +186,17 @@ func (s *Status) domain(ctx context.Context, name string) (Domain, error) {
 	return out, nil
 }
 
-func describeNVA(name string, doc *state.NVA, belief liveness.Belief) NVA {
-	out := NVA{Name: name, Liveness: belief.State.String(), Since: belief.Since, Why: belief.Why, HoldDown: belief.Trusted, Untold: belief.Untold}
+func describeNVA(n config.NVA, doc *state.NVA, belief liveness.Belief) NVA {
+	out := NVA{Name: n.Name, Liveness: belief.State.String(), Since: belief.Since, Why: belief.Why, HoldDown: belief.Trusted, Untold: belief.Untold}
+	for _, k := range n.Keys {
+		out.Keys = append(out.Keys, k.ID())
+	}
 	if doc == nil {
 		return out
+	}
+	out.SignedBy = doc.SignedBy
+	if doc.Refused != (state.Refusals{}) {
+		out.Refused = &doc.Refused
 	}
 	if !doc.Report.Empty() {
 		w := Witness(doc.Report)

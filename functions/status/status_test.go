@@ -33,7 +33,7 @@ const hub = `
 domain: hub
 policy: {silence: down}
 nvas:
-  - {name: nva-a, nextHops: [10.0.0.4], allow: ["10.64.0.0/10 le 24"]}
+  - {name: nva-a, nextHops: [10.0.0.4], allow: ["10.64.0.0/10 le 24"], keys: ["ed25519:iojj3XQJ8ZX9UtstPLpdcspnCb8dlBIb83SIAbQPb1w="]}
   - {name: nva-b, nextHops: [10.0.0.5], allow: ["10.64.0.0/10 le 24"]}
   - {name: nva-c, nextHops: [10.0.0.6], allow: ["10.64.0.0/10 le 24"]}
 targets:
@@ -68,14 +68,16 @@ func (e estate) NVAs(context.Context, *config.Domain) (map[string]*state.NVA, er
 	p := netip.MustParsePrefix("10.64.1.0/24")
 	e.merge(a, event.Event{Kind: event.Delta, Version: event.Version{Epoch: 1, Seq: 1}, Announce: []route.Entry{{Prefix: p}}})
 	e.merge(a, event.Event{Kind: event.Delta, Version: event.Version{Epoch: 1, Seq: 4}, Withdraw: []netip.Prefix{p}})
-	e.merge(a, event.Event{Kind: event.Draining, Version: event.Version{Epoch: 1, Seq: 5}, Reason: "kernel update"})
+	e.merge(a, event.Event{Kind: event.Draining, Version: event.Version{Epoch: 1, Seq: 5}, Reason: "kernel update", SignedBy: "34750f98bd59fcfc"})
 	e.merge(b, event.Event{Kind: event.Delta, Version: event.Version{Epoch: 1, Seq: 1}, Announce: []route.Entry{{Prefix: p}}, Beat: 1})
 	e.merge(b, event.Event{Kind: event.Expired, Version: event.Version{Epoch: 1, Seq: 1}, Beat: 1})
 	e.merge(b, event.Event{Kind: event.Witness, Version: event.Version{Epoch: 1, Seq: 2}, Beat: 1, Report: event.Report{
 		SelfTest: event.Passed, Peers: []event.Peer{{NVA: "nva-a", Reachable: true}, {NVA: "nva-c"}},
 	}})
 	b.Clone = &state.Clone{Boot: "other", Epoch: 1}
-	return map[string]*state.NVA{"nva-a": a, "nva-b": b}, e.broken
+	c := state.NewNVA("hub", "nva-c")
+	c.Refuse(noon().Add(-time.Hour), "event hub/nva-c/1/1 is refused: the event is not signed")
+	return map[string]*state.NVA{"nva-a": a, "nva-b": b, "nva-c": c}, e.broken
 }
 
 func (e estate) merge(doc *state.NVA, ev event.Event) {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/pointsman/pointsman/shared/route"
+	"github.com/pointsman/pointsman/shared/signature"
 )
 
 // Domain is one domain file, valid and with defaults filled in.
@@ -102,6 +103,7 @@ type NVA struct {
 	Weight      int          // in ModeSpread: an NVA of weight 2 carries twice as many sites as one of weight 1
 	Allow       []route.Match
 	MaxPrefixes int
+	Keys        []signature.Key // one of these signs every event of it; empty: events need no signature
 }
 
 // NextHop returns the address that carries prefixes of p's family; invalid where the NVA has none.

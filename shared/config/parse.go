@@ -13,6 +13,7 @@ import (
 	"github.com/pointsman/pointsman/shared/event"
 	"github.com/pointsman/pointsman/shared/located"
 	"github.com/pointsman/pointsman/shared/route"
+	"github.com/pointsman/pointsman/shared/signature"
 )
 
 // The defaults. The limit is what Azure gives a route table since May 2026; older regions had 400 and 600.
@@ -96,19 +97,23 @@ const maxMerit = LossPenalty * 8
 
 func nvas(n located.Node) []NVA {
 	var out []NVA
-	names, hops := map[string]bool{}, map[netip.Addr]string{}
+	names, hops, owners := map[string]bool{}, map[netip.Addr]string{}, map[signature.Key]string{}
 	for _, item := range items(n, "at least one NVA") {
-		m := item.Map("name", "nextHops", "preference", "weight", "allow", "maxPrefixes")
+		m := item.Map("name", "nextHops", "preference", "weight", "allow", "maxPrefixes", "keys")
 		v := NVA{
 			Preference:  located.Or(m.Get("preference"), DefaultPreference, "a number from 0 to 1000000, higher wins", located.Int(0, 1000000)),
 			Weight:      located.Or(m.Get("weight"), DefaultWeight, "a number from 1 to 1000, in proportion to those of the other NVAs", located.Int(1, 1000)),
 			MaxPrefixes: located.Or(m.Get("maxPrefixes"), DefaultMaxPrefixes, "a number of prefixes from 1 to 100000", located.Int(1, 100000)),
 			NextHops:    nextHops(m.Need("nextHops", "a list of addresses, one per family"), wantNextHop, hops),
 			Allow:       matches(m.Need("allow", "a list of the prefixes that it may announce, such as 10.0.0.0/8 le 24")),
+			Keys:        keys(m.Get("keys"), owners),
 		}
 		v.Name = uniqueName(m.Need("name", wantName), names)
 		for _, a := range v.NextHops {
 			hops[a] = cmp.Or(v.Name, "an NVA above")
+		}
+		for _, k := range v.Keys {
+			owners[k] = cmp.Or(v.Name, "an NVA above")
 		}
 		out = append(out, v)
 	}
@@ -135,6 +140,32 @@ func nextHops(n located.Node, want string, taken map[netip.Addr]string) []netip.
 		default:
 			family[a.BitLen()] = true
 			out = append(out, a)
+		}
+	}
+	return out
+}
+
+// maxKeys is the one in use and the next.
+const maxKeys = 2
+
+// keys reads the public keys of an NVA. Two NVAs with one key would each be able to speak for the other.
+func keys(n located.Node, taken map[signature.Key]string) []signature.Key {
+	const want = "the line that pointsman-agent keygen prints: ed25519: and 44 characters of base64"
+	var out []signature.Key
+	list := items(n, "one key, or two while one replaces the other, or no keys at all for events that need no signature")
+	if len(list) > maxKeys {
+		n.Reportf("%d keys: want one, or two while one replaces the other", len(list))
+	}
+	for _, item := range list {
+		k, ok := located.Value(item, want, signature.ParseKey)
+		switch owner, used := taken[k]; {
+		case !ok:
+		case used:
+			item.Reportf("key %s is already that of %s: want a key of its own for every NVA", k.ID(), owner)
+		case slices.Contains(out, k):
+			item.Reportf("key %s stands twice", k.ID())
+		default:
+			out = append(out, k)
 		}
 	}
 	return out

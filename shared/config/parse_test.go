@@ -14,6 +14,7 @@ import (
 	"github.com/pointsman/pointsman/shared/config"
 	"github.com/pointsman/pointsman/shared/located"
 	"github.com/pointsman/pointsman/shared/route"
+	"github.com/pointsman/pointsman/shared/signature"
 )
 
 var update = flag.Bool("update", false, "rewrite the golden problems")
@@ -90,6 +91,15 @@ func match(t *testing.T, s string) route.Match {
 	return m
 }
 
+func key(t *testing.T, s string) signature.Key {
+	t.Helper()
+	k, err := signature.ParseKey("ed25519:" + s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k
+}
+
 func TestDefaults(t *testing.T) {
 	want := &config.Domain{
 		Name: "hub",
@@ -139,6 +149,7 @@ nvas:
     weight: 1000
     allow: [0.0.0.0/0, "::/0 le 64"]
     maxPrefixes: 1
+    keys: ["ed25519:11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=", "ed25519:PUAXw+hDiVqStwqnTRt+vJyYLM8uxJaMwM1V8Sr0Zgw="]
   - name: "2"
     nextHops: ["::ffff:10.0.0.5"]
     allow: [10.0.0.0/8]
@@ -171,6 +182,7 @@ targets:
 			{
 				Name: "nva-a", NextHops: []netip.Addr{netip.MustParseAddr("fd00::4"), netip.MustParseAddr("10.0.0.4")}, Weight: 1000, MaxPrefixes: 1,
 				Allow: []route.Match{match(t, "0.0.0.0/0"), match(t, "::/0 le 64")},
+				Keys:  []signature.Key{key(t, "11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo="), key(t, "PUAXw+hDiVqStwqnTRt+vJyYLM8uxJaMwM1V8Sr0Zgw=")},
 			},
 			{Name: "2", NextHops: []netip.Addr{netip.MustParseAddr("10.0.0.5")}, Preference: 100, Weight: 1, MaxPrefixes: 1000, Allow: []route.Match{match(t, "10.0.0.0/8")}},
 		},

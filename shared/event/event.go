@@ -96,6 +96,7 @@ type Event struct {
 	Time        time.Time // the agent's clock; informative only
 	Observed    time.Time // when the oldest change in it was seen on the NVA, the agent's clock; informative, may be zero
 	Traceparent string    // W3C Trace Context
+	SignedBy    string    // id of the key by which it was proven to be signed; set by a receiver, never encoded; "": not asked for
 
 	Announce []route.Entry  // Snapshot and Delta
 	Withdraw []netip.Prefix // Delta only

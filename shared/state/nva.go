@@ -18,6 +18,7 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/pointsman/pointsman/shared/event"
@@ -77,16 +78,18 @@ type NVA struct {
 
 	Claim    event.Version // the newest event
 	Digest   route.Digest  // its digest: what the RIB should be once everything up to Claim is merged
+	SignedBy string        // id of the key that signed it; "": the domain file had no keys then
 	Alive    Beat          // the highest beat that any event but Expired carried
 	Expired  Beat          // the highest beat whose switch fired
 	Notice   Notice
-	LastSeen time.Time // when the broker accepted the newest event of a living agent
+	LastSeen time.Time // when the broker accepted the newest event of a living agent; an event that is delivered again does not move it
 	Since    time.Time // when the NVA's standing (heard, silent, draining, self-check) last became what it is, the broker's clock
 
 	Report   event.Report         // the newest that the agent said of itself and its peers
 	Reported event.Version        // which event said it
 	Turned   map[string]time.Time // when the report last changed its mind about a peer, the receiver's clock; no entry: it never did
 	Order    Order                // the newest that an operator said of the NVA
+	Refused  Refusals             // events in its name that were not signed as the domain file wants
 
 	// Losses are the times, ascending, at which a prefix that was announced was withdrawn: what damping goes by. At most MaxLosses of a prefix, none older than LossMemory.
 	Losses map[netip.Prefix][]time.Time
@@ -104,6 +107,24 @@ type Order struct {
 // Compare orders orders: by time, then by identity.
 func (o Order) Compare(p Order) int {
 	return cmp.Or(o.At.Compare(p.At), cmp.Compare(o.ID, p.ID))
+}
+
+// Refusals counts events that were refused. A batch that is delivered again counts again.
+type Refusals struct {
+	Count  uint64    `json:"count"`
+	At     time.Time `json:"at"` // when the last one was refused, the receiver's clock
+	Reason string    `json:"reason"`
+}
+
+// maxRefusal bounds the reason that is kept, in bytes.
+const maxRefusal = 300
+
+// Refuse counts an event that was refused at the given time. Nothing else in the document depends on such an event.
+func (n *NVA) Refuse(at time.Time, reason string) {
+	if len(reason) > maxRefusal {
+		reason = strings.ToValidUTF8(reason[:maxRefusal], "") + "…"
+	}
+	n.Refused = Refusals{Count: n.Refused.Count + 1, At: at, Reason: reason}
 }
 
 // Bounds of what is kept for damping.
@@ -409,10 +430,10 @@ func (n *NVA) mergeLiveness(e event.Event, at time.Time) (heard bool) {
 		n.Alive, heard = beat, true
 	}
 	if e.Version.Compare(n.Claim) > 0 {
-		n.Claim, n.Digest, heard = e.Version, e.Digest, true
-	}
-	if at.After(n.LastSeen) {
-		n.LastSeen = at
+		n.Claim, n.Digest, n.SignedBy, heard = e.Version, e.Digest, e.SignedBy, true
+		if at.After(n.LastSeen) {
+			n.LastSeen = at
+		}
 	}
 	return n.notice(e) || heard
 }

@@ -41,6 +41,8 @@ type nvaJSON struct {
 	Reported *event.Version       `json:"reported,omitempty"`
 	Turned   map[string]time.Time `json:"turned,omitempty"`
 	Order    *Order               `json:"order,omitempty"`
+	SignedBy string               `json:"signedBy,omitempty"`
+	Refused  *Refusals            `json:"refused,omitempty"`
 	Losses   []lossesJSON         `json:"losses,omitempty"`
 }
 
@@ -111,7 +113,10 @@ func EncodeNVA(n *NVA) ([]byte, error) {
 	if n.Order != (Order{}) {
 		w.Order = &n.Order
 	}
-	w.Turned, w.Losses = n.Turned, encodeLosses(n.Losses)
+	if n.Refused != (Refusals{}) {
+		w.Refused = &n.Refused
+	}
+	w.Turned, w.Losses, w.SignedBy = n.Turned, encodeLosses(n.Losses), n.SignedBy
 	body, err := json.Marshal(w)
 	if err != nil {
 		return nil, fmt.Errorf("encode document of nva %s: %w", n.Name, err)
@@ -194,7 +199,10 @@ func DecodeNVA(body []byte) (*NVA, error) {
 		return nil, fmt.Errorf("document of nva %s has schema %d, this version reads %d: deploy the newer function app again", w.NVA, w.Schema, Schema)
 	}
 	n := NewNVA(w.Domain, w.NVA)
-	n.Wide = w.Wide
+	n.Wide, n.SignedBy = w.Wide, w.SignedBy
+	if w.Refused != nil {
+		n.Refused = *w.Refused
+	}
 	if w.Report != nil {
 		n.Report = event.Report(*w.Report)
 	}

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
@@ -130,7 +131,57 @@ func TestJoinLaws(t *testing.T) {
 	})
 }
 
-// Property 5: no false withdrawal. A prefix that the agent announced at some version, and never withdrew from then on, stays
+// Property 5: whoever records events and sends them again changes nothing at all, not a byte of the document: not what is announced, nor what is
+// believed of the agent, nor when it was last heard.
+func TestReplayChangesNothing(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		events := disorder(t, live(t).published)
+		n := merged(t, events)
+		before, err := state.EncodeNVA(n)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, e := range rapid.SliceOfN(rapid.SampledFrom(events), 1, 8).Draw(t, "replayed") {
+			changed, failed := n.MergeLate(e, epochTime(1000+i), epochTime(2000+i))
+			after, bad := state.EncodeNVA(n)
+			if changed || failed != nil || bad != nil || string(after) != string(before) {
+				t.Fatalf("%s again: changed %t (%v, %v)\n%s\n%s", e.ID(), changed, failed, bad, before, after)
+			}
+		}
+	})
+}
+
+// What is withheld and delivered late is late news: no replay, but nothing more than the queue may do to any event. Whoever gets hold of a switch that
+// was armed, cancelled and never delivered can let it go off: the agent counts as silent until it is heard again, at the latest with its
+// next snapshot (docs/security.md).
+func TestSwitchThatWasCancelledAndIsLetGo(t *testing.T) {
+	a := &agent{rib: map[netip.Prefix]route.Attrs{}, history: map[event.Version]map[netip.Prefix]route.Attrs{}, version: event.Version{Epoch: 1}, beat: 1}
+	a.snapshot(1)
+	a.beat = 3 // the switches 1 and 2 were cancelled, 3 is armed; nobody heard of that
+	a.publish(event.Event{Kind: event.Expired, Version: a.version, Beat: 2})
+	n := merged(t, a.published)
+	if !n.Silent() {
+		t.Fatal("not silent: docs/security.md says more than is so")
+	}
+	a.snapshot(1)
+	if mergeInto(t, n, a.published); n.Silent() {
+		t.Error("silent although it was heard since")
+	}
+}
+
+func TestRefusals(t *testing.T) {
+	n := state.NewNVA("hub", "nva-a")
+	n.Refuse(epochTime(1), "not signed")
+	n.Refuse(epochTime(2), strings.Repeat("é", 400))
+	if r := n.Refused; r.Count != 2 || !r.At.Equal(epochTime(2)) || len(r.Reason) > 310 || !utf8.ValidString(r.Reason) || !strings.HasSuffix(r.Reason, "é…") {
+		t.Errorf("%+v", r)
+	}
+	if n.Heard() || n.Silent() || n.Revision != 0 {
+		t.Errorf("a refused event counts for something: %+v", n)
+	}
+}
+
+// Property 6: no false withdrawal. A prefix that the agent announced at some version, and never withdrew from then on, stays
 // in the document once it was there.
 func TestNoFalseWithdrawal(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
@@ -402,6 +453,10 @@ func TestNVARoundTrip(t *testing.T) {
 		if rapid.Bool().Draw(t, "ordered") {
 			n.Obey(state.Order{Drain: true, At: epochTime(99), ID: "1", Who: "jo", Why: "firmware"})
 		}
+		if rapid.Bool().Draw(t, "signed") {
+			n.SignedBy = "34750f98bd59fcfc"
+			n.Refuse(epochTime(98), rapid.StringN(0, 200, 400).Draw(t, "reason"))
+		}
 		body, err := state.EncodeNVA(n)
 		if err != nil {
 			t.Fatal(err)
@@ -434,6 +489,8 @@ func TestGoldenNVA(t *testing.T) {
 	a.snapshot(2)
 	n := merged(t, a.published[:4]) // the second chunk is still to come
 	n.Outbox, n.Clone = true, &state.Clone{Boot: "other", Epoch: 1780000000000}
+	n.SignedBy = "34750f98bd59fcfc"
+	n.Refuse(epochTime(9), "the event is not signed")
 	mergeInto(t, n, []event.Event{{Domain: "hub", NVA: "nva-a", Boot: boot(1780000000000), Kind: event.Expired, Version: event.Version{Epoch: 1780000000000}, Beat: 1}})
 	body, err := state.EncodeNVA(n)
 	if err != nil {

@@ -1,0 +1,47 @@
+package ingest
+
+import (
+	"github.com/pointsman/pointsman/shared/event"
+	"github.com/pointsman/pointsman/shared/fault"
+	"github.com/pointsman/pointsman/shared/signature"
+)
+
+// prove parts a group into what one of the keys has signed, read from what was signed and nothing else, and what is refused. Without keys
+// all of it counts as it came.
+func (i *Ingest) prove(g *group, keys []signature.Key) (signed *group, refused []Parked) {
+	if len(keys) == 0 {
+		return g, nil
+	}
+	signed = &group{domain: g.domain, nva: g.nva}
+	for _, it := range g.items {
+		if it.order != nil { // an operator's: the right to send to the queue is all that is asked of it
+			signed.items = append(signed.items, it)
+			continue
+		}
+		e, err := proven(it, keys)
+		if err != nil {
+			refused = append(refused, i.park(it.message, err))
+			continue
+		}
+		signed.items = append(signed.items, item{message: it.message, event: e})
+	}
+	return signed, refused
+}
+
+// proven returns the event that was signed. That it is of the NVA whose keys were tried is checked once more: JSON can be written so that what is
+// read depends on the order of its members.
+func proven(it item, keys []signature.Key) (event.Event, error) {
+	content, by, err := signature.Open(it.message.Body, keys)
+	if err != nil {
+		return event.Event{}, fault.New(fault.Poison, "event %s is refused: %w", it.event.ID(), err)
+	}
+	e, err := event.Decode(content)
+	if err != nil {
+		return event.Event{}, fault.New(fault.Poison, "event %s is refused: %w", it.event.ID(), err)
+	}
+	if e.Domain != it.event.Domain || e.NVA != it.event.NVA {
+		return event.Event{}, fault.New(fault.Poison, "event %s is refused: what is signed is of nva %s/%s", it.event.ID(), e.Domain, e.NVA)
+	}
+	e.SignedBy = by.ID()
+	return e, nil
+}

@@ -1,0 +1,44 @@
+package event_test
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/pointsman/pointsman/shared/event"
+	"github.com/pointsman/pointsman/test/compat"
+)
+
+// TestPreviousVersion: testdata/previous holds the golden events of the version before this one, never to be rewritten. This version's functions read from
+// them what that version meant, and that version's functions read the same from what this version's agents say.
+func TestPreviousVersion(t *testing.T) {
+	files, err := filepath.Glob("testdata/previous/*.json")
+	if err != nil || len(files) != 7 {
+		t.Fatalf("%d events of the previous version, want 7 (%v)", len(files), err)
+	}
+	for _, file := range files {
+		name := strings.TrimSuffix(filepath.Base(file), ".json")
+		old, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		e, err := event.Decode(old)
+		if err != nil {
+			t.Errorf("%s: not read any more: %v", name, err)
+			continue
+		}
+		if diff := cmp.Diff(golden()[name], e, same()); diff != "" {
+			t.Errorf("%s means something else now (-then +now):\n%s", name, diff)
+		}
+		now, err := event.Encode(golden()[name])
+		if err != nil {
+			t.Fatal(err)
+		}
+		if lost, failed := compat.Lost(old, now); failed != nil || len(lost) > 0 {
+			t.Errorf("%s: the previous version would read something else: %q (%v)", name, lost, failed)
+		}
+	}
+}
