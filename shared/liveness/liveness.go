@@ -198,10 +198,11 @@ func credible(doc *state.NVA) bool {
 
 // mute reports whether an accused NVA has failed to answer. One that lives notices within moments of its accuser that the way between them is broken: it
 // does not hear the accuser either, or the accuser's probes tell it that it is not heard. Either way its report changes, and it says so. What it said of its
-// accusers before they spoke is an answer too: the two may have noticed in either order.
+// accusers before they spoke is an answer too: the two may have noticed in either order. And while any other witness reaches it there is nothing to
+// answer: a single liar that keeps its probes flowing, so that its victim notices nothing, must not be believed against the others.
 func (j *judge) mute(e evidence) bool {
 	wait := j.domain.Policy.AnswerWithin
-	if len(e.accusers) == 0 || wait == 0 || e.doc.LastSeen.After(e.accused) {
+	if len(e.accusers) == 0 || len(e.accusers) < e.watchers || wait == 0 || e.doc.LastSeen.After(e.accused) {
 		return false
 	}
 	for _, w := range e.accusers {

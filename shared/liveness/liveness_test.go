@@ -220,6 +220,12 @@ func TestMute(t *testing.T) {
 		{"its accuser's own probes get nowhere", func(w *world, _ *state.NVA) { w.docs["b"].Report.SelfTest = event.Failed }, liveness.Up},
 		{"its accuser is silent", func(w *world, _ *state.NVA) { w.silence("b", now.Add(-time.Hour)) }, liveness.Up},
 		{"its accuser has no self-test and reaches nobody", func(w *world, _ *state.NVA) { w.docs["b"].Report.SelfTest = event.Absent }, liveness.Up},
+		{"another witness reaches it", func(w *world, _ *state.NVA) { w.add("c"); w.sees("c", "a", true, time.Time{}) }, liveness.Suspect},
+		{"another that reaches it is no witness", func(w *world, _ *state.NVA) {
+			w.add("c")
+			w.sees("c", "a", true, time.Time{})
+			w.docs["c"].Report.SelfTest = event.Failed
+		}, liveness.Down},
 		{"no time to answer is set", func(w *world, _ *state.NVA) { w.domain.Policy.AnswerWithin = 0 }, liveness.Suspect},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
