@@ -27,6 +27,7 @@ type replaying struct {
 	tables         []string
 	write          time.Duration
 	output, expect string
+	verify         bool
 	live           liveReplay
 }
 
@@ -53,6 +54,7 @@ With --live the events are sent to a Service Bus queue instead, at the speed at 
 	c.Flags().StringArrayVar(&o.tables, "table", nil, "the route table at the start, as az network route-table show prints it: FILE, or TARGET=FILE where there are several targets; without it the table is empty")
 	c.Flags().DurationVar(&o.write, "write-duration", 4*time.Second, "how long a write of a route table takes")
 	c.Flags().StringVar(&o.output, "output", "table", "table or json")
+	c.Flags().BoolVar(&o.verify, "verify", false, "check the signatures of events first, with the keys of --config")
 	c.Flags().StringVar(&o.expect, "expect", "", "a file with the output that is expected")
 	o.live.flags(c)
 	return c
@@ -68,6 +70,11 @@ func (o *replaying) run(cmd *cobra.Command, paths []string) error {
 	entries, err := readJournals(cmd, paths)
 	if err != nil {
 		return err
+	}
+	if o.verify {
+		if err = verify(cmd, paths, o.config); err != nil {
+			return err
+		}
 	}
 	if o.live.on {
 		return o.live.run(cmd, entries)
