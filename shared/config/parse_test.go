@@ -151,6 +151,10 @@ targets:
       - {prefixes: [0.0.0.0/0], mode: next-hop-ip, nextHops: [10.0.0.100, "fd00::64"]}
       - {prefixes: [10.0.0.0/8 le 24], mode: ecmp, maxNextHops: 2}
       - {prefixes: [10.64.0.0/10 le 24, 10.1.0.0/16], mode: spread}
+  - name: u
+    routeTable: `+table+`u
+groups:
+  - {name: both, targets: [u, t], alertAfter: 90s}
 `)
 	want := &config.Domain{
 		Name: "branch-7",
@@ -182,7 +186,8 @@ targets:
 				{Prefixes: []route.Match{match(t, "10.0.0.0/8 le 24")}, Selection: config.Selection{Mode: config.ModeECMP, MaxNextHops: 2}},
 				{Prefixes: []route.Match{match(t, "10.64.0.0/10 le 24"), match(t, "10.1.0.0/16")}, Selection: config.Selection{Mode: config.ModeSpread}},
 			},
-		}},
+		}, {Name: "u", RouteTable: table + "u", NVAs: []string{"nva-a", "2"}, Limit: 1000, Selection: config.Selection{Mode: config.ModePrimaryBackup}}},
+		Groups: []config.Group{{Name: "both", Targets: []string{"u", "t"}, AlertAfter: 90 * time.Second}},
 	}
 	if diff := cmp.Diff(want, got, values()); diff != "" {
 		t.Error(diff)
@@ -237,7 +242,7 @@ func TestDocument(t *testing.T) {
 }
 
 // probe has an unknown key in every mapping that a file can have.
-const probe = "x: 1\npolicy: {x: 1, damping: {x: 1}}\nguards: {x: 1}\nspread: {x: 1, spokes: [{x: 1}]}\nnvas: [{x: 1}]\ntargets: [{x: 1, rules: [{x: 1}]}]\n"
+const probe = "x: 1\npolicy: {x: 1, damping: {x: 1}}\nguards: {x: 1}\nspread: {x: 1, spokes: [{x: 1}]}\nnvas: [{x: 1}]\ntargets: [{x: 1, rules: [{x: 1}]}]\ngroups: [{x: 1}]\n"
 
 // knownKeys asks the parser for its keys: it lists them where it finds an unknown one.
 func knownKeys(t *testing.T) string {
@@ -249,8 +254,8 @@ func knownKeys(t *testing.T) string {
 			keys = append(keys, list)
 		}
 	}
-	if len(keys) != 9 {
-		t.Fatalf("the parser lists the keys of %d mappings, want 9", len(keys))
+	if len(keys) != 10 {
+		t.Fatalf("the parser lists the keys of %d mappings, want 10", len(keys))
 	}
 	return strings.Join(keys, ", ")
 }
@@ -347,6 +352,11 @@ func checkSane(t *testing.T, d *config.Domain) {
 			if (how.Mode == config.ModeECMP) != (how.MaxNextHops >= 2) || (how.Mode == config.ModeNextHopIP) != (len(how.NextHops) > 0) || x.Spreads() && x.Side == "" {
 				t.Fatalf("accepted: %+v", x)
 			}
+		}
+	}
+	for _, g := range d.Groups {
+		if g.Name == "" || len(d.Members(g)) < 2 || len(d.Members(g)) != len(g.Targets) || g.AlertAfter < time.Second {
+			t.Fatalf("accepted: %+v", g)
 		}
 	}
 	if p := d.Policy; !(p.WritePrice >= 0) || p.HoldDown < 0 || !(d.Guards.MaxRemovedShare >= 0 && d.Guards.MaxRemovedShare <= 1) {
