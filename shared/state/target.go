@@ -147,6 +147,9 @@ type Target struct {
 	Trouble   time.Time         `json:"troubleSince,omitzero"`
 	LastGood  time.Time         `json:"lastGood,omitzero"` // when the table was last known to be as desired
 
+	View   string    `json:"view,omitempty"`     // the view (package group) that the table was last brought to
+	ViewAt time.Time `json:"viewSince,omitzero"` // when it was
+
 	Written Record         `json:"written,omitzero"`  // the managed routes as last written
 	Maybe   []Record       `json:"maybe,omitempty"`   // what writes since may have made of them, whose end is not known
 	Drifted []Drift        `json:"drifted,omitempty"` // managed routes that another hand changed and that were not written again
@@ -235,6 +238,13 @@ func (t *Target) Note(r Result) {
 		if t.Trouble.IsZero() {
 			t.Trouble = r.At
 		}
+	}
+}
+
+// Reach notes that the table is as the view wants it.
+func (t *Target) Reach(view string, at time.Time) {
+	if t.View != view {
+		t.View, t.ViewAt = view, at
 	}
 }
 
