@@ -76,7 +76,7 @@ const nearlyDead = 5
 // Handle takes a batch in. The order of effects, for each NVA in the batch:
 //
 //  1. merge all its events into its document and save it, with the outbox flag set if targets must look, if it still has the ETag of the read;
-//  2. send a wake for each target that it feeds, or for all of the domain if what is believed of NVAs may have changed;
+//  2. send a wake for each target that it feeds and those of their groups, or for all of the domain if what is believed of NVAs may have changed;
 //  3. clear the outbox flag;
 //  4. park what can never be used;
 //  5. add what was accepted to the journal, where a failure is logged and nothing else;
@@ -270,7 +270,7 @@ func (i *Ingest) post(ctx context.Context, d *config.Domain, doc *state.NVA, eta
 	if doc.Wide {
 		fed = d.Targets
 	}
-	for _, t := range fed {
+	for _, t := range slices.Concat(d.Units(fed)...) { // the wakes of a group one after the other
 		m, err := wakeFor(d.Name, t.Name, doc, g).Message()
 		if err != nil {
 			return fmt.Errorf("wake %s/%s: %w", d.Name, t.Name, err)

@@ -39,6 +39,9 @@ type run struct {
 	late   string // the ETag that such a write rests on, if it may still arrive
 	moved  bool   // one of them moved the table's ETag, so older writers' writes fail
 
+	domain *config.Domain // as read last
+	before before         // how the target stood when the result was saved
+
 	noECMP *state.ECMPRefusal // what Azure said when it refused several next hops: each prefix gets one
 
 	ahead    bool            // what a write makes of the managed routes is saved before it is sent
@@ -66,7 +69,10 @@ func (x *run) claim(ctx context.Context) (free bool, _ error) {
 		x.log.WarnContext(ctx, "wake dropped: the domain file has no such target any more")
 		return false, nil
 	}
-	x.target, x.ahead = target, d.Config.Policy.Drift == config.DriftReport
+	x.target, x.domain, x.ahead = target, d.Config, d.Config.Policy.Drift == config.DriftReport
+	if needless, looked := x.needless(ctx); looked != nil || needless {
+		return false, looked
+	}
 	for range maxConflicts {
 		free, err = x.tryClaim(ctx)
 		if !fault.Is(err, fault.Conflict) {
@@ -180,7 +186,7 @@ func (x *run) round(ctx context.Context) (e ended, settled bool, err error) {
 	switch {
 	case v.plan.Empty():
 		err = x.confirm(ctx, table)
-	case x.waits(&v):
+	case x.waits(ctx, &v):
 		e.Outcome = state.Waiting
 		return e, true, nil
 	default:
@@ -260,7 +266,9 @@ func (x *run) confirm(ctx context.Context, table plan.Table) error {
 
 func (x *run) write(ctx context.Context, table plan.Table, edit plan.Edit) error {
 	x.sent++
-	if err := x.Tables.Put(ctx, table, edit); err != nil {
+	err := x.Tables.Put(ctx, table, edit)
+	x.spent(ctx, err)
+	if err != nil {
 		return fmt.Errorf("write: %w", err)
 	}
 	x.done++
