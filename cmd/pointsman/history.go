@@ -54,6 +54,10 @@ type written struct {
 	Adds     []moved   `json:"adds,omitempty"`
 	Moves    []moved   `json:"moves,omitempty"`
 	Removals []moved   `json:"removals,omitempty"`
+	// A line about a group is no write: all its tables have reached the view.
+	Group string   `json:"group,omitempty"`
+	View  string   `json:"view,omitempty"`
+	Skew  *float64 `json:"skewSeconds,omitempty"`
 }
 
 type moved struct {
@@ -185,6 +189,16 @@ func (x written) print(w io.Writer, output string, detailed bool) error {
 		}
 		return nil
 	}
+	if _, err := io.WriteString(w, x.text(detailed)); err != nil {
+		return fmt.Errorf("print: %w", err)
+	}
+	return nil
+}
+
+func (x written) text(detailed bool) string {
+	if x.Group != "" && x.Skew != nil {
+		return fmt.Sprintf("%s  the tables of group %s agree, %.1f s after one another\n", stamp(x.At), x.Group, *x.Skew)
+	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s  +%d ~%d -%d  by %s", stamp(x.At), len(x.Adds), len(x.Moves), len(x.Removals), x.Cause)
 	if !x.Observed.IsZero() {
@@ -203,10 +217,7 @@ func (x written) print(w io.Writer, output string, detailed bool) error {
 			fmt.Fprintf(&b, "  %s %s\n", part.sign, m)
 		}
 	}
-	if _, err := io.WriteString(w, b.String()); err != nil {
-		return fmt.Errorf("print: %w", err)
-	}
-	return nil
+	return b.String()
 }
 
 // maxShown bounds the changes of one kind that are listed for each write.

@@ -130,12 +130,37 @@ func (r *reader) view(ctx context.Context, d documents.Domain, t config.Target) 
 		return v, stateTrouble(ctx, err)
 	}
 	now := time.Now()
+	stays, err := r.stays(ctx, d.Config, t)
+	if err != nil {
+		return v, err
+	}
 	v.rules = answer.Rules(d.Config, t, v.doc.Owns)
-	v.in = selection.Input{Domain: d.Config, Target: t, NVAs: docs, Installed: v.rules.Installed(v.table), Now: now, NoECMP: v.doc.NoECMP.Holds(d.ETag, now)}
+	v.in = selection.Input{
+		Domain: d.Config, Target: t, NVAs: docs, Installed: v.rules.Installed(v.table), Now: now, NoECMP: v.doc.NoECMP.Holds(d.ETag, now), Stay: stays,
+	}
 	v.selected = selection.Select(v.in)
 	found := drift.Find(v.table, v.rules, v.doc.Written, v.doc.Maybe...)
 	v.plan, v.held = drift.Plan(v.table, answer.Wants(v.selected.Choices), v.rules, found, d.Config.Policy.Drift == config.DriftRepair)
 	return v, nil
+}
+
+// stays reports whether another target of the group is in trouble: then nothing is improved.
+func (r *reader) stays(ctx context.Context, d *config.Domain, t config.Target) (bool, error) {
+	for _, unit := range d.Units([]config.Target{t}) {
+		for _, other := range unit {
+			if other.Name == t.Name {
+				continue
+			}
+			doc, _, err := r.store.Target(ctx, d.Name, other)
+			if err != nil {
+				return false, stateTrouble(ctx, err)
+			}
+			if !doc.Trouble.IsZero() {
+				return true, nil
+			}
+		}
+	}
+	return false, nil
 }
 
 // choice returns what was chosen for a prefix.
