@@ -13,6 +13,7 @@ import (
 	"github.com/pointsman/pointsman/shared/event"
 	"github.com/pointsman/pointsman/shared/fault"
 	"github.com/pointsman/pointsman/shared/order"
+	"github.com/pointsman/pointsman/shared/outcome"
 	"github.com/pointsman/pointsman/shared/plan"
 	"github.com/pointsman/pointsman/shared/state"
 )
@@ -511,5 +512,44 @@ func TestDrainAndResume(t *testing.T) {
 				t.Fatalf("told: %s carries it", got)
 			}
 		})
+	}
+}
+
+// A plan that is not written is no record of what was: the table that does not follow it has not drifted.
+func TestAWaitingPlanIsNoDrift(t *testing.T) {
+	for _, apply := range []string{"approve", "observe"} {
+		w := deciding(t, ", apply: "+apply)
+		w.said("nva-a", event.Expired, nil)
+		w.rest()
+		w.wake("sweep/1")
+		w.rest()
+		if doc := w.document(); len(doc.Drifted) > 0 || len(w.heard(outcome.RouteChanged)) > 1 || doc.Proposal == nil {
+			t.Errorf("%s: drifted %+v, told %+v", apply, doc.Drifted, w.heard(outcome.RouteChanged))
+		}
+	}
+}
+
+// What an operator decides is no drift, and no hand's work is forgotten while a plan waits: it is told with the write that undoes it.
+func TestDriftWhileAPlanWaits(t *testing.T) {
+	w := deciding(t, ", apply: approve")
+	w.byHand(prefix(0), hopX)
+	w.azureTells("e1")
+	w.rest()
+	w.want(state.Held, 0)
+	doc := w.document()
+	if len(doc.Drifted) != 1 || len(doc.Hands) != 1 || doc.Proposal.Changed[0].From != hopX.String() {
+		t.Fatalf("drifted %+v, hands %+v, proposal %+v", doc.Drifted, doc.Hands, doc.Proposal)
+	}
+	if told := w.heard(outcome.DriftRepaired); len(told) > 0 {
+		t.Errorf("told before it was written: %+v", told)
+	}
+	w.ordered(order.Approve, doc.Proposal.Plan)
+	w.rest()
+	w.want(state.Written, 1)
+	if told := w.heard(outcome.DriftRepaired); len(told) != 1 || len(told[0].Data.Hands) != 1 {
+		t.Errorf("told %+v", told)
+	}
+	if doc = w.document(); len(doc.Drifted)+len(doc.Hands) > 0 {
+		t.Errorf("drifted %+v, hands %+v", doc.Drifted, doc.Hands)
 	}
 }
