@@ -181,16 +181,23 @@ func newSite(t *testing.T) *site {
 		t.Fatal(err)
 	}
 	s.config = write(t, fmt.Sprintf(agentYAML, s.dir))
-	line, stderr, code := execute(t, "keygen", "--config", s.config)
-	var err error
-	if s.key, err = signature.ParseKey(strings.TrimSuffix(line, "\n")); err != nil || code != 0 {
-		t.Fatalf("keygen: exit %d, %v: %s", code, err, stderr)
-	}
+	s.key = makeKey(t, s.config)
 	if err := s.ns.Batch("link add d0 type veth peer name d1", "addr add 192.0.2.1/24 dev d0", "link set d0 up", "link set d1 up",
 		"route add 10.1.0.0/16 via 192.0.2.9 proto bgp"); err != nil {
 		t.Fatal(err)
 	}
 	return s
+}
+
+// makeKey has the agent make the key of its configuration.
+func makeKey(t *testing.T, file string) signature.Key {
+	t.Helper()
+	line, stderr, code := execute(t, "keygen", "--config", file)
+	key, err := signature.ParseKey(strings.TrimSuffix(line, "\n"))
+	if err != nil || code != 0 {
+		t.Fatalf("keygen: exit %d, %v: %s", code, err, stderr)
+	}
+	return key
 }
 
 // start starts the agent; the test ends it at the latest.
