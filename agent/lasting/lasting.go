@@ -21,7 +21,7 @@ func Create(path string, data []byte) error {
 		if err := os.Link(aside, path); err != nil {
 			return err //nolint:wrapcheck // write says what it was about
 		}
-		return os.Remove(aside) //nolint:wrapcheck // the same
+		return os.Remove(aside)
 	})
 }
 

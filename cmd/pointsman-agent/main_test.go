@@ -181,16 +181,23 @@ func newSite(t *testing.T) *site {
 		t.Fatal(err)
 	}
 	s.config = write(t, fmt.Sprintf(agentYAML, s.dir))
-	line, stderr, code := execute(t, "keygen", "--config", s.config)
-	var err error
-	if s.key, err = signature.ParseKey(strings.TrimSuffix(line, "\n")); err != nil || code != 0 {
-		t.Fatalf("keygen: exit %d, %v: %s", code, err, stderr)
-	}
+	s.key = makeKey(t, s.config)
 	if err := s.ns.Batch("link add d0 type veth peer name d1", "addr add 192.0.2.1/24 dev d0", "link set d0 up", "link set d1 up",
 		"route add 10.1.0.0/16 via 192.0.2.9 proto bgp"); err != nil {
 		t.Fatal(err)
 	}
 	return s
+}
+
+// makeKey has the agent make the key of its configuration.
+func makeKey(t *testing.T, file string) signature.Key {
+	t.Helper()
+	line, stderr, code := execute(t, "keygen", "--config", file)
+	key, err := signature.ParseKey(strings.TrimSuffix(line, "\n"))
+	if err != nil || code != 0 {
+		t.Fatalf("keygen: exit %d, %v: %s", code, err, stderr)
+	}
+	return key
 }
 
 // start starts the agent; the test ends it at the latest.
@@ -273,6 +280,7 @@ func TestLifeOfAnAgent(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.until("a change", announces("10.2.0.0/16"))
+	s.until("the agent knows that it was heard", func(*state.NVA) bool { return s.recorded()[event.Delta] > 0 })
 
 	s.server.Faults().Outage(true)
 	if err := s.ns.Batch("route add 10.3.0.0/16 via 192.0.2.9 proto bgp"); err != nil {
@@ -305,21 +313,28 @@ func TestLifeOfAnAgent(t *testing.T) {
 	s.expectRecord()
 }
 
-// expectRecord asserts that the record holds events, one a line.
-func (s *site) expectRecord() {
+// recorded counts the events of the record by kind. A line that is still being written is left out.
+func (s *site) recorded() map[event.Kind]int {
 	s.t.Helper()
 	text, err := os.ReadFile(filepath.Join(s.dir, "record"))
 	if err != nil {
 		s.t.Fatal(err)
 	}
 	kinds := map[event.Kind]int{}
-	for line := range bytes.Lines(text) {
+	for line := range bytes.Lines(text[:bytes.LastIndexByte(text, '\n')+1]) {
 		e, decodeErr := event.Decode(line)
 		if decodeErr != nil {
 			s.t.Fatal(decodeErr)
 		}
 		kinds[e.Kind]++
 	}
+	return kinds
+}
+
+// expectRecord asserts that the record holds events, one a line.
+func (s *site) expectRecord() {
+	s.t.Helper()
+	kinds := s.recorded()
 	if kinds[event.Snapshot] < 3 || kinds[event.Delta] < 1 || kinds[event.Goodbye] != 1 || kinds[event.Expired] != 0 {
 		s.t.Errorf("recorded %v", kinds)
 	}

@@ -21,21 +21,21 @@ func TestPreviousVersion(t *testing.T) {
 	}
 	for _, file := range files {
 		name := strings.TrimSuffix(filepath.Base(file), ".json")
-		old, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
+		old, unread := os.ReadFile(file)
+		if unread != nil {
+			t.Fatal(unread)
 		}
-		e, err := event.Decode(old)
-		if err != nil {
-			t.Errorf("%s: not read any more: %v", name, err)
+		e, refused := event.Decode(old)
+		if refused != nil {
+			t.Errorf("%s: not read any more: %v", name, refused)
 			continue
 		}
 		if diff := cmp.Diff(golden()[name], e, same()); diff != "" {
 			t.Errorf("%s means something else now (-then +now):\n%s", name, diff)
 		}
-		now, err := event.Encode(golden()[name])
-		if err != nil {
-			t.Fatal(err)
+		now, unwritten := event.Encode(golden()[name])
+		if unwritten != nil {
+			t.Fatal(unwritten)
 		}
 		if lost, failed := compat.Lost(old, now); failed != nil || len(lost) > 0 {
 			t.Errorf("%s: the previous version would read something else: %q (%v)", name, lost, failed)

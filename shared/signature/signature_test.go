@@ -210,12 +210,12 @@ func TestEveryChangeIsNoticed(t *testing.T) {
 				return
 			}
 		}
-		got, _, err := signature.Open(body, []signature.Key{public(1)})
-		if err == nil && string(got) != string(want) {
+		got, _, refused := signature.Open(body, []signature.Key{public(1)})
+		if refused == nil && string(got) != string(want) {
 			t.Fatalf("accepted:\n%s\nsigned was:\n%s", got, want)
 		}
-		if err != nil && !fault.Is(err, fault.Poison) {
-			t.Fatalf("%s: %v", fault.KindOf(err), err)
+		if refused != nil && !fault.Is(refused, fault.Poison) {
+			t.Fatalf("%s: %v", fault.KindOf(refused), refused)
 		}
 	})
 }

@@ -34,9 +34,9 @@ func TestRolesAreDocumented(t *testing.T) {
 	}
 	assigned := map[string]bool{}
 	for _, file := range files {
-		text, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
+		text, unread := os.ReadFile(file)
+		if unread != nil {
+			t.Fatal(unread)
 		}
 		for _, id := range regexp.MustCompile(`'([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})'`).FindAllStringSubmatch(string(text), -1) {
 			name := roles()[id[1]]

@@ -250,6 +250,7 @@ func union(a, b map[netip.Prefix]netip.Addr) map[netip.Prefix]netip.Addr {
 func TestLoneLiar(t *testing.T) {
 	p := netip.MustParsePrefix("10.64.1.0/24")
 	accuse := func(t *testing.T) []byte {
+		t.Helper()
 		e := event.Event{Domain: "hub", NVA: thief, Kind: event.Snapshot, Version: event.Version{Epoch: 1, Seq: 1}, Boot: "boot", Beat: 1, Chunk: event.Chunk{Count: 1}}
 		e.Announce = []route.Entry{{Prefix: p, Attrs: route.Attrs{Metric: 7}}}
 		e.Report = event.Report{SelfTest: event.Passed, Peers: []event.Peer{{NVA: first}}}
