@@ -35,6 +35,7 @@ type target struct {
 
 	cells  []cell // by slot
 	counts counts
+	settle bool      // a prefix leaves a dead next hop: those that came back too recently leave with it
 	clock  time.Time // up to when the report's prefix-seconds are counted
 
 	changed bool             // what it should hold, by what is in hand
@@ -57,6 +58,7 @@ type cell struct {
 	installed route.NextHops // ... with these next hops
 	proper    bool           // ... and the type that we write for them
 	want      route.NextHops // empty: none
+	leaves    bool           // want takes it off a next hop that it may not keep
 	class     class          // what is to be done about it
 	look      time.Time      // when a hold-down may change want; zero: never
 }
@@ -76,6 +78,7 @@ const (
 type counts struct {
 	by      [gone + 1]int
 	managed int
+	leaves  int
 }
 
 func newTarget(w *world, t config.Target, table plan.Table, write time.Duration) *target {
@@ -163,7 +166,9 @@ func (t *target) note(woken bool) {
 // update works out again what one prefix should have.
 func (t *target) update(s int) {
 	c := t.cell(s)
+	t.counts.leaves -= truth(c.leaves)
 	want := t.choose(s, c)
+	t.counts.leaves += truth(c.leaves)
 	t.changed = t.changed || want != c.want
 	c.want = want
 	t.lookAt = selection.Sooner(t.lookAt, c.look)
@@ -175,11 +180,31 @@ func (t *target) update(s int) {
 // refresh works out again what every prefix should have.
 func (t *target) refresh(now time.Time) {
 	t.begin(now)
-	t.lookAt = time.Time{}
 	t.spread()
+	t.all()
+	t.resettle()
+}
+
+func (t *target) all() {
+	t.lookAt = time.Time{}
 	for s := range t.world.slots {
 		t.update(s)
 	}
+}
+
+// resettle works every prefix out again if the first one has begun, or the last one has ceased, to leave a dead next hop.
+func (t *target) resettle() {
+	if settle := t.counts.leaves > 0; settle != t.settle {
+		t.settle = settle
+		t.all()
+	}
+}
+
+func truth(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
 }
 
 // spread deals the traffic of a target that has anything in mode spread.
@@ -199,7 +224,7 @@ func (t *target) spread() {
 
 // choose asks the selection for one prefix.
 func (t *target) choose(s int, c *cell) route.NextHops {
-	c.look = time.Time{}
+	c.look, c.leaves = time.Time{}, false
 	if !c.wanted {
 		return route.NextHops{}
 	}
@@ -221,9 +246,9 @@ func (t *target) choose(s int, c *cell) route.NextHops {
 	if len(t.scratch) == 0 {
 		return route.NextHops{}
 	}
-	q := selection.Question{Prefix: slot.prefix, How: c.how, Spreading: t.deal, Installed: c.installed, Policy: w.domain.Policy, Now: t.clock}
+	q := selection.Question{Prefix: slot.prefix, How: c.how, Spreading: t.deal, Installed: c.installed, Policy: w.domain.Policy, Settle: t.settle, Now: t.clock}
 	choice, look := selection.Choose(q, t.scratch)
-	c.look = look
+	c.look, c.leaves = look, q.Leaves(choice, t.scratch)
 	return choice.NextHops
 }
 

@@ -46,6 +46,8 @@ func Choose(q Question, list []Candidate) (choice Choice, nextLook time.Time) {
 		return cmp.Or(cmp.Compare(b.NVA.Preference, a.NVA.Preference), cmp.Compare(a.Metric, b.Metric), cmp.Compare(a.NVA.Name, b.NVA.Name))
 	})
 	x := chooser{Question: q, list: list, first: -1}
+	x.Stay = q.Stay && slices.ContainsFunc(list, func(c Candidate) bool { return c.Belief.State.Usable() && x.installed(c) })
+	x.Settle = q.Settle && !x.Stay && slices.ContainsFunc(list, func(c Candidate) bool { obstacle, _ := x.obstacle(c); return obstacle == 0 })
 	for t := trusted; x.first < 0; t++ { // at anybody it ends
 		x.trust = t
 		x.first = slices.IndexFunc(list, x.may)
@@ -71,7 +73,7 @@ func (x *chooser) may(c Candidate) bool {
 	switch x.trust {
 	case trusted:
 		obstacle, _ := x.obstacle(c)
-		return obstacle == 0 || c.Belief.State.Usable() && x.installed(c)
+		return obstacle == 0 || c.Belief.State.Usable() && x.installed(c) && !(x.Settle && x.young(c))
 	case up:
 		return c.Belief.State == liveness.Up
 	case suspect:
@@ -106,17 +108,56 @@ func (x *chooser) obstacle(c Candidate) (Obstacle, time.Time) {
 	case c.Belief.Untold, x.Policy.HoldDown == config.Never && !c.Since.IsZero() && !c.Told.After(c.Since):
 		return Untold, time.Time{}
 	}
-	held := c.Belief.Trusted
-	if x.Policy.HoldDown != config.Never && !c.Since.IsZero() {
-		held = later(held, c.Since.Add(x.Policy.HoldDown))
-	}
-	switch until := damped(c.Losses, x.Policy.Damping); {
-	case x.Now.Before(until) && until.After(held):
-		return Damped, until
+	back, calm := x.settled(c)
+	held := later(c.Belief.Trusted, back)
+	switch {
+	case x.Now.Before(calm) && calm.After(held):
+		return Damped, calm
 	case x.Now.Before(held):
 		return HoldDown, held
+	case x.Stay && !x.installed(c):
+		return Apart, time.Time{}
 	}
 	return 0, time.Time{}
+}
+
+// settled says when the announcement is old enough, and when it has been lost seldom enough; zero or past: it is.
+func (x *chooser) settled(c Candidate) (back, calm time.Time) {
+	if x.Policy.HoldDown != config.Never && !c.Since.IsZero() {
+		back = roundUp(c.Since.Add(x.Policy.HoldDown), x.Policy.HoldDown)
+	}
+	return back, roundUp(damped(c.Losses, x.Policy.Damping), x.Policy.Damping.HalfLife)
+}
+
+// young reports whether the announcement came back too recently, or too often, to be trusted. Doubt about the NVA itself is another matter: while it lasts
+// the NVA keeps what it has.
+func (x *chooser) young(c Candidate) bool {
+	back, calm := x.settled(c)
+	return x.Policy.HoldDown != config.Never && (x.Now.Before(back) || x.Now.Before(calm))
+}
+
+// grid is how far apart the instants lie at which prefixes return; where the wait itself is short it is a third of that.
+const grid = 10 * time.Second
+
+// roundUp returns the first instant of the grid that is not before t, where t is the end of a wait of this length.
+func roundUp(t time.Time, wait time.Duration) time.Time {
+	step := min(grid, wait/3)
+	if t.IsZero() || step <= 0 {
+		return t
+	}
+	if on := t.Truncate(step); on.Before(t) {
+		return on.Add(step)
+	}
+	return t
+}
+
+// Leaves reports whether the choice among these candidates takes the prefix off a next hop that it may not keep.
+func (q Question) Leaves(choice Choice, list []Candidate) bool {
+	return slices.ContainsFunc(q.Installed.Without(choice.NextHops).Addrs(), func(hop netip.Addr) bool {
+		return !slices.ContainsFunc(list, func(c Candidate) bool {
+			return c.Belief.State.Usable() && Carries(q.How, c.NVA, q.Prefix, route.NextHopsOf(hop))
+		})
+	})
 }
 
 func (x *chooser) choose() Choice {

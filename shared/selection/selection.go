@@ -6,6 +6,11 @@
 // Fast away, slow back: an NVA that is not to be used is left at once; one that has just come up, or has just announced the prefix, takes it from
 // a working one only after the hold-down, and later still if it comes and goes (damping). Silence never blackholes: a prefix that any NVA announces
 // keeps a next hop, whatever is believed of that NVA.
+//
+// Two rules keep the writes of a storm few. A prefix that was lost and came back before the table was written stays where it is: a flap that is over
+// costs nothing. But if the table must be written anyway, because another prefix leaves a dead next hop, then those that came back too recently leave
+// too: they would be the next to be lost. And what returns, returns at whole multiples of a grid: what was lost in one burst comes back in one write, and the
+// tables of a group look at the same instant.
 package selection
 
 import (
@@ -54,6 +59,7 @@ type Input struct {
 	NVAs      map[string]*state.NVA           // documents by name; a missing one is an NVA that was never heard
 	Installed map[netip.Prefix]route.NextHops // of the target's managed routes
 	NoECMP    bool                            // Azure takes no routes with several next hops in this table
+	Stay      bool                            // no prefix moves from an NVA that works to a better one: a table that must agree with this one cannot be written
 	Now       time.Time
 }
 
@@ -91,6 +97,7 @@ const (
 	HoldDown                     // it, or its announcement, is too young
 	Damped                       // it has lost the prefix too often
 	Untold                       // hold-down is "never", and no operator has told it to take prefixes back
+	Apart                        // the other tables of the target's group cannot follow
 )
 
 // String returns the words that Status shows.
@@ -104,6 +111,8 @@ func (o Obstacle) String() string {
 		return "damped, it has lost the prefix too often"
 	case Untold:
 		return "waiting to be told (pointsman resume)"
+	case Apart:
+		return "waiting until the other tables of the group can follow"
 	}
 	return fmt.Sprintf("obstacle-%d", uint8(o))
 }
@@ -158,7 +167,6 @@ func (r Result) Because(c Choice) string {
 // Select answers which next hops every prefix of the target should have.
 func Select(in Input) Result {
 	s := selector{Input: in, result: Result{Live: liveness.Judge(in.Domain, in.NVAs, in.Now)}}
-	s.result.NextLook = s.result.Live.Look
 	s.spreading = s.spread()
 	byPrefix := map[netip.Prefix][]Candidate{}
 	for _, nva := range in.Domain.NVAs {
@@ -171,13 +179,25 @@ func Select(in Input) Result {
 		prefixes = append(prefixes, p)
 	}
 	slices.SortFunc(prefixes, route.Compare)
+	if s.choose(prefixes, byPrefix, false) {
+		s.choose(prefixes, byPrefix, true)
+	}
+	return s.result
+}
+
+// choose answers for all prefixes; it reports whether any leaves a dead next hop.
+func (s *selector) choose(prefixes []netip.Prefix, byPrefix map[netip.Prefix][]Candidate, settle bool) (leaves bool) {
+	s.result.Choices, s.result.NextLook = make([]Choice, 0, len(prefixes)), s.result.Live.Look
 	for _, p := range prefixes {
-		q := Question{Prefix: p, How: in.SelectionFor(p), Spreading: s.spreading, Installed: s.Installed[p], Policy: in.Domain.Policy, Now: s.Now}
+		q := Question{
+			Prefix: p, How: s.SelectionFor(p), Spreading: s.spreading, Installed: s.Installed[p], Policy: s.Domain.Policy, Stay: s.Stay, Settle: settle, Now: s.Now,
+		}
 		c, look := Choose(q, byPrefix[p])
 		s.result.Choices = append(s.result.Choices, c)
 		s.result.NextLook = Sooner(s.result.NextLook, look)
+		leaves = leaves || q.Leaves(c, byPrefix[p])
 	}
-	return s.result
+	return leaves
 }
 
 // spread deals the traffic of a target that has anything in mode spread; nil for others.
@@ -211,6 +231,8 @@ type Question struct {
 	Spreading *Spreading     // needed where How is mode spread
 	Installed route.NextHops // its next hops in the target; empty: none of ours
 	Policy    config.Policy
+	Stay      bool // see Input
+	Settle    bool // the table is written anyway: leave also an NVA that announced the prefix again too recently
 	Now       time.Time
 }
 

@@ -277,11 +277,13 @@ func TestSlowBackByPrefix(t *testing.T) {
 		look      time.Duration
 	}{
 		{"young", "b", nil, ago(10 * time.Second), nil, time.Time{}, "b kept", 20 * time.Second},
+		{"young, off the grid", "b", nil, ago(13 * time.Second), nil, time.Time{}, "b kept", 20 * time.Second},
+		{"young, with a hold-down too short for the grid", "b", func(p *config.Policy) { p.HoldDown = 3 * time.Second }, ago(time.Second), nil, time.Time{}, "b kept", 2 * time.Second},
 		{"old enough", "b", nil, ago(30 * time.Second), nil, time.Time{}, "a best", 0},
 		{"young, but installed", "a", nil, ago(10 * time.Second), nil, time.Time{}, "a best", 0},
 		{"young, and nothing is installed", "", nil, ago(10 * time.Second), nil, time.Time{}, "b best", 20 * time.Second},
 		{"lost twice", "b", nil, ago(time.Minute), flaps[1:], time.Time{}, "a best", 0},
-		{"lost three times", "b", nil, ago(time.Minute), flaps, time.Time{}, "b kept", 501 * time.Second},
+		{"lost three times", "b", nil, ago(time.Minute), flaps, time.Time{}, "b kept", 510 * time.Second}, // 501 s, on the grid
 		{"lost three times, no damping", "b", func(p *config.Policy) { p.Damping = config.Damping{} }, ago(time.Minute), flaps, time.Time{}, "a best", 0},
 		{"lost three times, installed", "a", nil, ago(time.Minute), flaps, time.Time{}, "a best", 0},
 		{"never", "b", func(p *config.Policy) { p.HoldDown = config.Never }, ago(time.Hour), nil, time.Time{}, "b kept", 0},
@@ -557,7 +559,7 @@ func TestOrderOfTheFileDoesNotMatter(t *testing.T) {
 }
 
 func TestNames(t *testing.T) {
-	for i, want := range []string{"obstacle-0", "not up", "in its hold-down", "damped, it has lost the prefix too often", "waiting to be told (pointsman resume)", "obstacle-5"} {
+	for i, want := range []string{"obstacle-0", "not up", "in its hold-down", "damped, it has lost the prefix too often", "waiting to be told (pointsman resume)", "waiting until the other tables of the group can follow", "obstacle-6"} {
 		if got := selection.Obstacle(i).String(); got != want {
 			t.Errorf("obstacle %d is %q, want %q", i, got, want)
 		}
