@@ -19,6 +19,7 @@ type Domain struct {
 	Spread  Spread
 	NVAs    []NVA    // in the order of the file
 	Targets []Target // in the order of the file
+	Groups  []Group  // in the order of the file
 }
 
 // Policy decides which NVA carries a prefix and when a change is written.

@@ -41,7 +41,7 @@ func Parse(file string, text []byte) (*Domain, located.Problems) {
 	if len(problems) > 0 {
 		return nil, problems
 	}
-	d := domain(root.Map("domain", "policy", "guards", "spread", "nvas", "targets"))
+	d := domain(root.Map("domain", "policy", "guards", "spread", "nvas", "targets", "groups"))
 	if problems = root.Problems(); len(problems) > 0 {
 		return nil, problems
 	}
@@ -53,6 +53,7 @@ func domain(m located.Map) *Domain {
 	d.Name, _ = name(m.Need("domain", wantName))
 	d.NVAs = nvas(m.Need("nvas", "a list of NVAs"))
 	d.Targets = targets(m.Need("targets", "a list of targets"), d)
+	d.Groups = groups(m.Get("groups"), d)
 	return d
 }
 

@@ -169,6 +169,8 @@ targets:
     guards: {maxChanged: 33%, ownSubnet: check}
     subnets: [10.2.0.0/24, "fd02::/64"]
   - {name: u, routeTable: `+table+`u, apply: approve}
+groups:
+  - {name: both, targets: [u, t], alertAfter: 90s}
 `)
 	want := &config.Domain{
 		Name: "branch-7",
@@ -206,6 +208,7 @@ targets:
 		}, {
 			Name: "u", RouteTable: table + "u", NVAs: []string{"nva-a", "2"}, Limit: 1000, Apply: config.ApplyApprove, Selection: config.Selection{Mode: config.ModePrimaryBackup},
 		}},
+		Groups: []config.Group{{Name: "both", Targets: []string{"u", "t"}, AlertAfter: 90 * time.Second}},
 	}
 	if diff := cmp.Diff(want, got, values()); diff != "" {
 		t.Error(diff)
@@ -260,7 +263,7 @@ func TestDocument(t *testing.T) {
 }
 
 // probe has an unknown key in every mapping that a file can have.
-const probe = "x: 1\npolicy: {x: 1, damping: {x: 1}}\nguards: {x: 1}\nspread: {x: 1, spokes: [{x: 1}]}\nnvas: [{x: 1}]\ntargets: [{x: 1, rules: [{x: 1}], guards: {x: 1}}]\n"
+const probe = "x: 1\npolicy: {x: 1, damping: {x: 1}}\nguards: {x: 1}\nspread: {x: 1, spokes: [{x: 1}]}\nnvas: [{x: 1}]\ntargets: [{x: 1, rules: [{x: 1}], guards: {x: 1}}]\ngroups: [{x: 1}]\n"
 
 // knownKeys asks the parser for its keys: it lists them where it finds an unknown one.
 func knownKeys(t *testing.T) string {
@@ -272,8 +275,8 @@ func knownKeys(t *testing.T) string {
 			keys = append(keys, list)
 		}
 	}
-	if len(keys) != 10 {
-		t.Fatalf("the parser lists the keys of %d mappings, want 10", len(keys))
+	if len(keys) != 11 {
+		t.Fatalf("the parser lists the keys of %d mappings, want 11", len(keys))
 	}
 	return strings.Join(keys, ", ")
 }
@@ -382,6 +385,11 @@ func checkSane(t *testing.T, d *config.Domain) {
 			if (how.Mode == config.ModeECMP) != (how.MaxNextHops >= 2) || (how.Mode == config.ModeNextHopIP) != (len(how.NextHops) > 0) || x.Spreads() && x.Side == "" {
 				t.Fatalf("accepted: %+v", x)
 			}
+		}
+	}
+	for _, g := range d.Groups {
+		if g.Name == "" || len(d.Members(g)) < 2 || len(d.Members(g)) != len(g.Targets) || g.AlertAfter < time.Second {
+			t.Fatalf("accepted: %+v", g)
 		}
 	}
 	if p := d.Policy; !(p.WritePrice >= 0) || p.HoldDown < 0 || !(d.Guards.MaxRemovedShare >= 0 && d.Guards.MaxRemovedShare <= 1) {

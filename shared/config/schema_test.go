@@ -60,7 +60,7 @@ func parts(root schema) map[string]schema {
 	return map[string]schema{
 		"": root, "policy.": root.Defs["policy"], "policy.damping.": root.Defs["damping"], "guards.": root.Defs["guards"], "nvas[0].": root.Defs["nva"], "targets[0].": root.Defs["target"],
 		"spread.": root.Defs["spread"], "spread.spokes[0].": root.Defs["spoke"], "targets[0].rules[0].": root.Defs["rule"],
-		"targets[0].guards.": root.Defs["targetGuards"],
+		"targets[0].guards.": root.Defs["targetGuards"], "groups[0].": root.Defs["group"],
 	}
 }
 
@@ -78,7 +78,7 @@ func TestSchemaHasTheKeysOfTheCode(t *testing.T) {
 		}
 	}
 	// What the probe itself gave cannot be missing in it.
-	required[""] = append(required[""], "policy", "nvas", "targets")
+	required[""] = append(required[""], "policy", "nvas", "targets") // groups are optional
 	for where, s := range parts(domainSchema(t)) {
 		if diff := cmp.Diff(known[where], slices.Sorted(maps.Keys(s.Properties))); diff != "" {
 			t.Errorf("keys of %q (-code +schema):\n%s", where, diff)
@@ -101,6 +101,7 @@ func with(where, key, value string) bool {
 		"nvas[0].":           {"name": "nva-a", "nextHops": "[10.0.0.4]", "allow": "[10.0.0.0/8]"},
 		"targets[0].":        {"name": "spokes", "routeTable": table + "spokes"},
 		"targets[0].guards.": {},
+		"groups[0].":         {"name": "firewall", "targets": "[spokes, gateway]"},
 		// Each of the three is bounded by its neighbour too.
 		"policy.damping.": {"reuse": "1", "suppress": "1", "ceiling": "8000"},
 
@@ -143,8 +144,8 @@ func with(where, key, value string) bool {
 	if where == "targets[0].guards." {
 		fields["targets[0]."]["guards"] = flow(where)
 	}
-	_, problems := config.Parse("f.yaml", fmt.Appendf(nil, "domain: %s\npolicy: %s\nguards: %s\nspread: %s\nnvas: [%s]\ntargets: [%s]\n",
-		fields[""]["domain"], flow("policy."), flow("guards."), flow("spread."), flow("nvas[0]."), flow("targets[0].")))
+	_, problems := config.Parse("f.yaml", fmt.Appendf(nil, "domain: %s\npolicy: %s\nguards: %s\nspread: %s\nnvas: [%s]\ntargets: [%s, {name: gateway, routeTable: %sgateway}]\ngroups: [%s]\n",
+		fields[""]["domain"], flow("policy."), flow("guards."), flow("spread."), flow("nvas[0]."), flow("targets[0]."), table, flow("groups[0].")))
 	return len(problems) == 0
 }
 
@@ -208,8 +209,8 @@ func TestSchemaDefaults(t *testing.T) {
 	if diff := cmp.Diff(parse(t, "minimal.yaml", minimal), parse(t, "spelt-out.yaml", text), values()); diff != "" {
 		t.Errorf("(-code +schema):\n%s", diff)
 	}
-	if count != 22 {
-		t.Errorf("the schema has %d defaults, want 22", count)
+	if count != 23 {
+		t.Errorf("the schema has %d defaults, want 23", count)
 	}
 }
 
