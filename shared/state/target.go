@@ -160,6 +160,9 @@ type Target struct {
 	Proposal  *Proposal         `json:"proposal,omitempty"` // what the last result that left the table as it was would have written
 	Subnets   []Subnet          `json:"subnets,omitempty"`  // those that use the table, in the order of their ids
 
+	View   string    `json:"view,omitempty"`     // the view (package group) that the table was last brought to
+	ViewAt time.Time `json:"viewSince,omitzero"` // when it was
+
 	Written Record         `json:"written,omitzero"`  // the managed routes as last written
 	Maybe   []Record       `json:"maybe,omitempty"`   // what writes since may have made of them, whose end is not known
 	Drifted []Drift        `json:"drifted,omitempty"` // managed routes that another hand changed and that were not written again
@@ -250,6 +253,13 @@ func (t *Target) Note(r Result) {
 		if t.Trouble.IsZero() {
 			t.Trouble = r.At
 		}
+	}
+}
+
+// Reach notes that the table is as the view wants it.
+func (t *Target) Reach(view string, at time.Time) {
+	if t.View != view {
+		t.View, t.ViewAt = view, at
 	}
 }
 
