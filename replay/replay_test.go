@@ -325,7 +325,7 @@ func scratch(d *config.Domain, table plan.Table, write time.Duration, entries []
 			account, fireAt = coalesce.Account{}, time.Time{}
 			return
 		}
-		at, after := answer.Price(d).FireAt(account, answer.Weigh(in, liveness.Judge(d, in.NVAs, now), p), now)
+		at, after := answer.Price(d, "spokes").FireAt(account, answer.Weigh(in, liveness.Judge(d, in.NVAs, now), p), now)
 		if at.Sub(now) > coalesce.MinWait {
 			account, fireAt = after, at
 			return

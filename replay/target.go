@@ -82,7 +82,7 @@ type counts struct {
 }
 
 func newTarget(w *world, t config.Target, table plan.Table, write time.Duration) *target {
-	x := &target{world: w, cfg: t, price: answer.Price(w.domain), write: write, owned: map[string]bool{}, table: table, fed: make([]bool, len(w.members))}
+	x := &target{world: w, cfg: t, price: answer.Price(w.domain, t.Name), write: write, owned: map[string]bool{}, table: table, fed: make([]bool, len(w.members))}
 	x.report.Target = t.Name
 	x.doc = state.NewTarget(w.domain.Name, t.Name, t.RouteTable)
 	x.rules = answer.Rules(w.domain, t, func(name string) bool { return x.owned[strings.ToLower(name)] })

@@ -67,7 +67,8 @@ type Config struct {
 // Client reads and writes route tables of any subscription. Its methods may be called by several goroutines at once; every error
 // has a fault kind.
 type Client struct {
-	cfg Config
+	cfg   Config
+	meter *meter
 
 	mu             sync.Mutex
 	bySubscription map[string]*armnetwork.RouteTablesClient
@@ -93,7 +94,7 @@ func New(cfg Config) (*Client, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &Client{cfg: cfg, bySubscription: map[string]*armnetwork.RouteTablesClient{}}, nil
+	return &Client{cfg: cfg, meter: &meter{writes: map[string]reading{}}, bySubscription: map[string]*armnetwork.RouteTablesClient{}}, nil
 }
 
 // Get reads the table as it is now: nothing is cached. NotFound means that there is none.
@@ -226,7 +227,7 @@ func (c *Client) options() *arm.ClientOptions {
 				RetryDelay:    readRetryDelay,
 				MaxRetryDelay: readMaxRetryDelay,
 			},
-			PerRetryPolicies: []policy.Policy{&observer{now: c.cfg.Now, onCall: c.cfg.OnCall}},
+			PerRetryPolicies: []policy.Policy{&observer{now: c.cfg.Now, onCall: c.cfg.OnCall, meter: c.meter}},
 		},
 	}
 }

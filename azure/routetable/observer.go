@@ -31,17 +31,15 @@ type Budget struct {
 
 const budgetPrefix = "X-Ms-Ratelimit-Remaining-" // canonical form, as http.Header keeps it
 
-// observer is a per-retry policy.
+// observer is a per-retry policy. It keeps the service's figures of what is left, and tells of each call.
 type observer struct {
 	now    func() time.Time
-	onCall func(Call)
+	onCall func(Call) // may be nil
+	meter  *meter
 }
 
 // Do implements policy.Policy.
 func (o *observer) Do(req *policy.Request) (*http.Response, error) {
-	if o.onCall == nil {
-		return req.Next() //nolint:wrapcheck // a policy hands the answer on as it is
-	}
 	start := o.now()
 	response, err := req.Next()
 	now := o.now()
@@ -54,8 +52,11 @@ func (o *observer) Do(req *policy.Request) (*http.Response, error) {
 		call.Status = response.StatusCode
 		call.RetryAfter = httperror.RetryAfter(response.Header, now)
 		call.Budgets = budgets(response.Header)
+		o.meter.note(req.Raw().URL.Path, call.Budgets, now)
 	}
-	o.onCall(call)
+	if o.onCall != nil {
+		o.onCall(call)
+	}
 	return response, err //nolint:wrapcheck // a policy hands the answer on as it is
 }
 

@@ -63,7 +63,7 @@ func wire(s settings, log *slog.Logger) (map[string]invocation.Function, error) 
 	if s.journal {
 		in.Journal = documents.NewJournal(state)
 	}
-	re := &reconcile.Reconcile{Store: store, Tables: tables, Subnets: tables, Wakes: wakes, Now: time.Now, NewRun: rand.Text, Lease: lease, Log: log}
+	re := &reconcile.Reconcile{Store: store, Tables: tables, Meter: tables, Subnets: tables, Wakes: wakes, Now: time.Now, NewRun: rand.Text, Lease: lease, Log: log}
 	sw := &sweep.Sweep{Store: store, Wakes: wakes, Now: time.Now, Spread: sweepSpread, Log: log}
 	st := &status.Status{Store: store, Lot: lot, Now: time.Now}
 	dr := &drift.Drift{Store: store, Wakes: wakes, Lot: lot, Own: drift.Identity{AppID: s.clientID, ObjectID: s.objectID}, Now: time.Now, Log: log}

@@ -5,6 +5,7 @@
 //	nvas/DOMAIN/NAME.json      what an NVA announces
 //	targets/DOMAIN/NAME.json   what is known of a target
 //	beliefs/DOMAIN.json        what the outside was told of a domain's NVAs
+//	budgets/SUBSCRIPTION.json  what is known of the writes that are left in a subscription, while they are short
 //	history/DOMAIN/NAME/YEAR-MONTH.jsonl
 //	drift.json                 what the function Drift did with Azure's events
 package documents

@@ -81,7 +81,7 @@ const nearlyDead = 5
 //
 //  1. merge all its events that are signed as the domain file wants into its document, count the others there, and save it, with the outbox flag set if
 //     targets must look, if it still has the ETag of the read;
-//  2. send a wake for each target that it feeds, or for all of the domain if what is believed of NVAs may have changed;
+//  2. send a wake for each target that it feeds and those of their groups, or for all of the domain if what is believed of NVAs may have changed;
 //  3. clear the outbox flag; then, if operators' orders were among them, add those to the histories of the targets that it feeds;
 //  4. park what can never be used;
 //  5. add what was accepted to the journal, where a failure is logged and nothing else;
@@ -319,7 +319,7 @@ func (i *Ingest) post(ctx context.Context, d *config.Domain, doc *state.NVA, eta
 	if doc.Wide {
 		fed = d.Targets
 	}
-	for _, t := range fed {
+	for _, t := range slices.Concat(d.Units(fed)...) { // the wakes of a group one after the other
 		m, err := wakeFor(d.Name, t.Name, doc, g).Message()
 		if err != nil {
 			return fmt.Errorf("wake %s/%s: %w", d.Name, t.Name, err)

@@ -252,6 +252,22 @@ func TestWhoIsWoken(t *testing.T) {
 }
 
 // The order of effects: saved, then sent, then cleared, then parked.
+// News for one table of a group wakes the whole group, one wake right after the other.
+func TestAGroupIsWokenTogether(t *testing.T) {
+	w := newWorld(t)
+	w.set("domains/hub.yaml", []byte(hub+`
+  - {name: third, routeTable: /subscriptions/s/resourceGroups/g/providers/Microsoft.Network/routeTables/third}
+groups:
+  - {name: firewall, targets: [only-a, third]}
+`))
+	w.mustHandle(says(t, "nva-b", 1, nil))
+	w.wakes = nil
+	w.mustHandle(says(t, "nva-b", 2, nil)) // a delta, and nva-b does not feed only-a
+	if want := []string{"hub/both/nva-b/2", "hub/only-a/nva-b/2", "hub/third/nva-b/2"}; !slices.Equal(w.wakes, want) {
+		t.Errorf("wakes %q, want %q", w.wakes, want)
+	}
+}
+
 func TestOrderOfEffects(t *testing.T) {
 	w := newWorld(t)
 	w.mustHandle(invocation.Message{ID: "x", Body: []byte("nonsense")}, says(t, "nva-b", 1, nil))

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/pointsman/pointsman/shared/group"
 	"github.com/pointsman/pointsman/shared/plan"
 	"github.com/pointsman/pointsman/shared/state"
 )
@@ -49,7 +50,7 @@ func (x *run) finish(ctx context.Context, e ended) (done bool, err error) {
 		return false, err
 	}
 	x.report(ctx, e)
-	err = x.followUp(ctx, e)
+	err = errors.Join(x.followUp(ctx, e), x.agree(ctx))
 	x.publish(ctx)
 	return true, err
 }
@@ -71,6 +72,7 @@ func (x *run) record(doc *state.Target, e ended) {
 		doc.Intents[n].Fenced = doc.Intents[n].Fenced || x.done > 0 && doc.Intents[n].Since.Before(x.started)
 	}
 	x.tell(doc, e)
+	x.before = before{view: doc.View, hindered: group.Hindered(doc)}
 	doc.Note(e.Result)
 	doc.Writes += uint64(x.done)
 	doc.Pending, doc.FireAt, doc.NotBefore = nil, time.Time{}, time.Time{}
@@ -95,6 +97,9 @@ func (x *run) record(doc *state.Target, e ended) {
 		return
 	}
 	doc.Applied = e.view.revisions
+	if reached := e.Outcome == state.Written || e.Outcome == state.Unchanged; reached && e.view.apart() == 0 {
+		doc.Reach(e.view.id, e.At)
+	}
 	doc.Carried = e.view.carried()
 	// Another run may have claimed names for a write that is still on its way: then a later run forgets those that nobody uses.
 	// So is a name of a route that stays as another hand left it: it may be put back.
@@ -228,7 +233,7 @@ func (x *run) followUp(ctx context.Context, e ended) error {
 		return x.again(ctx, x.wake, "due", e.view.fireAt.Sub(x.Now()), 0)
 	case state.Written, state.Unchanged, state.Refused, state.Observed, state.Held:
 		if e.view != nil && !e.view.selected.NextLook.IsZero() {
-			return x.again(ctx, x.wake, "hold-down", e.view.selected.NextLook.Sub(x.Now()), 0)
+			return x.together(ctx, "hold-down", e.view.selected.NextLook)
 		}
 	case state.Denied:
 	}

@@ -284,6 +284,7 @@ func TestOrderOfReads(t *testing.T) {
 	want := []string{
 		"read domains", "read accepted", "read targets", "write targets", // the intent
 		"get", "read domains", "read nvas", // the table, then the documents
+		"read budgets",                   // it is not urgent: are there writes left?
 		"write targets", "put", "append", // ownership, the write, its history
 		"read domains", "read nvas", // is it still the answer?
 		"write targets",                                            // the result

@@ -11,6 +11,7 @@ import (
 	"github.com/pointsman/pointsman/functions/documents"
 	"github.com/pointsman/pointsman/functions/invocation"
 	"github.com/pointsman/pointsman/functions/outbox"
+	"github.com/pointsman/pointsman/shared/budget"
 	"github.com/pointsman/pointsman/shared/config"
 	"github.com/pointsman/pointsman/shared/fault"
 	"github.com/pointsman/pointsman/shared/message"
@@ -26,6 +27,8 @@ type Store interface {
 	NVAs(ctx context.Context, d *config.Domain) (map[string]*state.NVA, error)
 	Target(ctx context.Context, domain string, t config.Target) (doc *state.Target, etag string, err error)
 	SaveTarget(ctx context.Context, doc *state.Target, etag string) (newETag string, err error)
+	Budget(ctx context.Context, subscription string) (doc *budget.Budget, etag string, err error)
+	SaveBudget(ctx context.Context, doc *budget.Budget, etag string) (newETag string, err error)
 	AppendHistory(ctx context.Context, domain, target string, at time.Time, line []byte) error
 }
 
@@ -39,15 +42,21 @@ type Tables interface {
 	Put(ctx context.Context, table plan.Table, edit plan.Edit) error
 }
 
+// Meter says how many writes the service last said were left in a subscription, and when; known is false if it has not said so yet.
+type Meter interface {
+	Writes(subscription string) (left int, at time.Time, known bool)
+}
+
 // Wakes sends a wake, to be delivered at once or at a time. It returns nil only when the broker has it; sending twice is harmless.
 type Wakes interface {
 	Send(ctx context.Context, m message.Message, at time.Time) error
 }
 
-// Reconcile is the function. All fields but Topic and Subnets are needed.
+// Reconcile is the function. All fields but Meter, Topic and Subnets are needed.
 type Reconcile struct {
 	Store  Store
 	Tables Tables
+	Meter  Meter // nil: only refused writes tell that a quota runs short
 	Wakes  Wakes
 	Topic  outbox.Topic // gets outcome events; nil: nothing is told to the outside
 	Now    func() time.Time
@@ -102,10 +111,11 @@ func (r *Reconcile) Handle(ctx context.Context, m invocation.Message) error {
 //  5. nothing to write: read the ETag again, or write the same content if another run left an intent, so that its late write fails;
 //     something to write: save the names of new routes as owned, then ONE conditional write of the whole table;
 //  6. read the documents again: if the answer is another one now, go to 2;
-//  7. save the result and take the intent back, then send what must be looked at later. What the outside is told comes after that
-//     (outcome.go). The message is completed last, by the host.
+//  7. save the result and take the intent back, then send what must be looked at later. A target of a group looks at the others then
+//     (group.go). What the outside is told comes after that (outcome.go). The message is completed last, by the host.
 //
-// A crash leaves an intent that runs out and a message that comes again.
+// What is known of the quota is noted beside this, before a write that may wait for it and after one that drew on it (shortage.go). A crash leaves an
+// intent that runs out and a message that comes again.
 func (r *Reconcile) reconcile(ctx context.Context, w wake.Wake, m invocation.Message, log *slog.Logger) error {
 	x := &run{Reconcile: r, wake: w, message: m, id: r.NewRun(), started: r.Now(), log: log}
 	free, err := x.claim(ctx)
@@ -124,7 +134,10 @@ func (r *Reconcile) reconcile(ctx context.Context, w wake.Wake, m invocation.Mes
 
 // again puts a follow-up wake on the bus.
 func (r *Reconcile) again(ctx context.Context, w wake.Wake, why string, wait time.Duration, attempt int) error {
-	at := r.Now().Add(wait)
+	return r.againAt(ctx, w, why, r.Now().Add(wait), attempt)
+}
+
+func (r *Reconcile) againAt(ctx context.Context, w wake.Wake, why string, at time.Time, attempt int) error {
 	w.Cause, w.Attempt = fmt.Sprintf("%s/%d", why, at.UnixMilli()), attempt
 	m, err := w.Message()
 	if err != nil {

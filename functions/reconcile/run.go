@@ -40,6 +40,9 @@ type run struct {
 	moved  bool   // one of them moved the table's ETag, so older writers' writes fail
 	spent  string // the order whose approval was used up
 
+	domain *config.Domain // as read last
+	before before         // how the target stood when the result was saved
+
 	noECMP *state.ECMPRefusal // what Azure said when it refused several next hops: each prefix gets one
 
 	subnets []state.Subnet // what is known of the table's subnets; nil: they were not looked at
@@ -69,7 +72,10 @@ func (x *run) claim(ctx context.Context) (free bool, _ error) {
 		x.log.WarnContext(ctx, "wake dropped: the domain file has no such target any more")
 		return false, nil
 	}
-	x.target, x.ahead = target, d.Config.Policy.Drift == config.DriftReport
+	x.target, x.domain, x.ahead = target, d.Config, d.Config.Policy.Drift == config.DriftReport
+	if needless, looked := x.needless(ctx); looked != nil || needless {
+		return false, looked
+	}
 	for range maxConflicts {
 		free, err = x.tryClaim(ctx)
 		if !fault.Is(err, fault.Conflict) {
@@ -193,7 +199,7 @@ func (x *run) round(ctx context.Context) (e ended, settled bool, err error) {
 	case withheld:
 		e.withhold(outcome, code, message)
 		return e, true, nil
-	case !v.approved() && x.waits(&v):
+	case !v.approved() && x.waits(ctx, &v):
 		e.Outcome = state.Waiting
 		return e, true, nil
 	default:
@@ -276,7 +282,9 @@ func (x *run) confirm(ctx context.Context, table plan.Table) error {
 
 func (x *run) write(ctx context.Context, table plan.Table, edit plan.Edit) error {
 	x.sent++
-	if err := x.Tables.Put(ctx, table, edit); err != nil {
+	err := x.Tables.Put(ctx, table, edit)
+	x.drew(ctx, err)
+	if err != nil {
 		return fmt.Errorf("write: %w", err)
 	}
 	x.done++

@@ -13,6 +13,7 @@ import (
 	"github.com/pointsman/pointsman/shared/answer"
 	"github.com/pointsman/pointsman/shared/coalesce"
 	"github.com/pointsman/pointsman/shared/config"
+	"github.com/pointsman/pointsman/shared/group"
 	"github.com/pointsman/pointsman/shared/liveness"
 	"github.com/pointsman/pointsman/shared/plan"
 	"github.com/pointsman/pointsman/shared/route"
@@ -33,6 +34,8 @@ type view struct {
 	doc       *state.Target // the target's document that rules go by
 	rules     plan.Rules
 	selected  selection.Result
+	id        string // names what the selection went by (package group)
+	fellows   fellows
 	plan      plan.Plan
 	drift     []state.Drift    // managed routes that another hand has changed
 	held      []state.Drift    // those of them that stay as they are
@@ -58,7 +61,15 @@ func (x *run) view(ctx context.Context, table plan.Table) (view, error) {
 	if x.full != nil {
 		rules.Limit = min(rules.Limit, len(table.Routes))
 	}
-	v := view{at: x.Now(), domain: d, target: x.target, docs: docs, revisions: revisions(docs), installed: rules.Installed(table), table: table, doc: x.doc, rules: rules, noECMP: x.doc.NoECMP}
+	x.domain = d.Config
+	f, err := x.fellows(ctx)
+	if err != nil {
+		return view{}, err
+	}
+	v := view{
+		at: x.Now(), domain: d, target: x.target, docs: docs, revisions: revisions(docs), installed: rules.Installed(table), table: table, doc: x.doc, rules: rules,
+		noECMP: x.doc.NoECMP, fellows: f, approval: x.open(),
+	}
 	if x.noECMP != nil {
 		v.noECMP = x.noECMP
 	}
@@ -67,8 +78,8 @@ func (x *run) view(ctx context.Context, table plan.Table) (view, error) {
 	}
 	v.selected = v.selectFrom(d, docs)
 	v.rules = answer.Guarded(rules, v.input(d, docs), v.selected.Live)
-	v.approval = x.open()
 	v.rules.Override = override(v.approval)
+	v.id = group.View(d.Config, x.target, v.selected.Live, v.at)
 	v.plan = x.hold(&v, answer.Wants(v.selected.Choices))
 	return v, nil
 }
@@ -79,8 +90,13 @@ func (v view) selectFrom(d documents.Domain, docs map[string]*state.NVA) selecti
 }
 
 func (v view) input(d documents.Domain, docs map[string]*state.NVA) selection.Input {
-	return selection.Input{Domain: d.Config, Target: v.target, NVAs: docs, Installed: v.installed, NoECMP: v.noECMP.Holds(d.ETag, v.at), Now: v.at}
+	return selection.Input{
+		Domain: d.Config, Target: v.target, NVAs: docs, Installed: v.installed, NoECMP: v.noECMP.Holds(d.ETag, v.at), Stay: v.stays(), Now: v.at,
+	}
 }
+
+// stays reports whether nothing is improved, because another table of the group could not follow. A plan that an operator has approved is the operator's decision.
+func (v view) stays() bool { return v.approval.ID == "" && v.fellows.hindered() != nil }
 
 // stands reports whether newer documents lead to the same answer.
 func (v view) stands(d documents.Domain, docs map[string]*state.NVA) bool {
@@ -102,12 +118,21 @@ func revisions(docs map[string]*state.NVA) map[string]uint64 {
 }
 
 // waits reports whether the plan is not yet worth a write, and notes when it will be.
-func (x *run) waits(v *view) bool {
+func (x *run) waits(ctx context.Context, v *view) bool {
 	var before coalesce.Account
 	if p := x.doc.Pending; p != nil && x.done == 0 { // what waited before a write of ours is in that write
 		before = coalesce.Account{Since: p.Since, At: p.At, Accrued: p.Accrued, Weight: p.Weight}
 	}
-	v.fireAt, v.account = answer.Price(v.domain.Config).FireAt(before, answer.Weigh(v.input(v.domain, v.docs), v.selected.Live, v.plan), v.at)
+	change := answer.Weigh(v.input(v.domain, v.docs), v.selected.Live, v.plan)
+	price := answer.Price(v.domain.Config, x.target.Name)
+	if change.Urgent() {
+		v.fireAt, v.account = price.FireAt(before, change, v.at)
+		return false
+	}
+	left := x.allowance(ctx, v.domain.Config)
+	price.Price *= left.price(v.at)
+	v.fireAt, v.account = price.FireAt(before, change, v.at)
+	v.fireAt = left.later(v, change)
 	return v.fireAt.Sub(v.at) > coalesce.MinWait
 }
 
@@ -157,6 +182,10 @@ func (v view) warnings() []string {
 		out = append(out, fmt.Sprintf("the table is nearly full: %d of %d routes", v.plan.Routes, v.rules.Limit))
 	}
 	out = append(out, v.heldWarnings()...)
+	if n := v.apart(); n > 0 {
+		f := v.fellows.hindered()
+		out = append(out, fmt.Sprintf("%d prefixes wait to move to a better NVA until target %s of group %s can be written (%s)", n, f.Name, v.fellows.group.Name, f.Result.Outcome))
+	}
 	for _, p := range v.domain.Problems {
 		out = append(out, "the newest domain file is not valid, the last valid one is in force: "+p.String())
 	}

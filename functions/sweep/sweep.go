@@ -46,7 +46,7 @@ func (s *Sweep) Handle(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("sweep: %w", err)
 	}
-	var wakes []wake.Wake
+	var units [][]wake.Wake // what is woken at one instant
 	var failed error
 	for _, name := range names {
 		d, trouble := s.Store.Domain(ctx, name)
@@ -58,11 +58,15 @@ func (s *Sweep) Handle(ctx context.Context) error {
 		for _, p := range d.Problems {
 			s.Log.ErrorContext(ctx, "the newest domain file is not valid, the last valid one is in force", slog.String("domain", name), slog.String("problem", p.String()))
 		}
-		for _, t := range d.Config.Targets {
-			wakes = append(wakes, wake.Wake{Domain: name, Target: t.Name, Cause: "sweep/" + s.Now().UTC().Format("20060102T1504")})
+		for _, targets := range d.Config.Units(d.Config.Targets) {
+			var unit []wake.Wake
+			for _, t := range targets {
+				unit = append(unit, wake.Wake{Domain: name, Target: t.Name, Cause: "sweep/" + s.Now().UTC().Format("20060102T1504")})
+			}
+			units = append(units, unit)
 		}
 	}
-	failed = errors.Join(failed, s.send(ctx, wakes))
+	failed = errors.Join(failed, s.send(ctx, units))
 	if s.Beliefs != nil { // last: nothing waits for it
 		for _, name := range names {
 			s.Beliefs.Look(ctx, name)
@@ -71,17 +75,20 @@ func (s *Sweep) Handle(ctx context.Context) error {
 	return failed
 }
 
-// send puts the wakes on the bus, evenly over Spread.
-func (s *Sweep) send(ctx context.Context, wakes []wake.Wake) error {
+// send puts the wakes on the bus, evenly over Spread, those of a group together.
+func (s *Sweep) send(ctx context.Context, units [][]wake.Wake) error {
 	start := s.Now()
 	var failed error
-	for i, w := range wakes {
-		m, err := w.Message()
-		if err == nil {
-			err = s.Wakes.Send(ctx, m, start.Add(s.Spread*time.Duration(i)/time.Duration(len(wakes))))
-		}
-		if err != nil {
-			failed = errors.Join(failed, fmt.Errorf("sweep %s/%s: %w", w.Domain, w.Target, err))
+	for i, unit := range units {
+		at := start.Add(s.Spread * time.Duration(i) / time.Duration(len(units)))
+		for _, w := range unit {
+			m, err := w.Message()
+			if err == nil {
+				err = s.Wakes.Send(ctx, m, at)
+			}
+			if err != nil {
+				failed = errors.Join(failed, fmt.Errorf("sweep %s/%s: %w", w.Domain, w.Target, err))
+			}
 		}
 	}
 	return failed

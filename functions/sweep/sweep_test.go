@@ -88,6 +88,20 @@ func TestSweepWakesAll(t *testing.T) {
 	}
 }
 
+// The tables of a group are looked at in the same instant.
+func TestAGroupIsSweptTogether(t *testing.T) {
+	d := targets("a", "b", "c")
+	d.Config.Groups = []config.Group{{Name: "firewall", Targets: []string{"c", "a"}}}
+	e := &estate{names: []string{"hub"}, domains: map[string]documents.Domain{"hub": d}}
+	if _, err := e.sweep(t); err != nil {
+		t.Fatal(err)
+	}
+	want := []string{"hub/c/sweep/20261123T1200 at 0s", "hub/a/sweep/20261123T1200 at 0s", "hub/b/sweep/20261123T1200 at 30s"}
+	if !slices.Equal(e.sent, want) {
+		t.Errorf("%q, want %q", e.sent, want)
+	}
+}
+
 func TestSweepOfNothing(t *testing.T) {
 	e := &estate{names: []string{}}
 	if _, err := e.sweep(t); err != nil || len(e.sent) > 0 {

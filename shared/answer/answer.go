@@ -38,8 +38,12 @@ func Guarded(rules plan.Rules, in selection.Input, live liveness.View) plan.Rule
 	return rules
 }
 
-// Price returns the domain's price list for writes.
-func Price(d *config.Domain) coalesce.Policy {
+// Price returns the price list for writes of the target. The tables of a group pay nothing: one that waits for company while another writes is apart from it, and
+// no write saved is worth that.
+func Price(d *config.Domain, target string) coalesce.Policy {
+	if _, grouped := d.GroupOf(target); grouped {
+		return coalesce.Policy{Cap: d.Policy.WriteCap}
+	}
 	return coalesce.Policy{Price: d.Policy.WritePrice, Cap: d.Policy.WriteCap}
 }
 

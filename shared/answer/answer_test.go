@@ -136,3 +136,13 @@ func TestAdditionsAreMissingAndRemovalsAreNotUrgent(t *testing.T) {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
 }
+
+// The tables of a group never wait for company; others do.
+func TestGroupsPayNoPrice(t *testing.T) {
+	d := &config.Domain{Policy: config.Policy{WritePrice: 5, WriteCap: time.Minute}, Groups: []config.Group{{Name: "firewall", Targets: []string{"spokes", "gateway"}}}}
+	for target, want := range map[string]float64{"spokes": 0, "gateway": 0, "other": 5} {
+		if got := answer.Price(d, target); got.Price != want || got.Cap != time.Minute {
+			t.Errorf("%s: %+v, want price %g", target, got, want)
+		}
+	}
+}

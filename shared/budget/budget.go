@@ -46,11 +46,10 @@ const Schema = 1
 type Budget struct {
 	Schema       int       `json:"schema"`
 	Subscription string    `json:"subscription"`
-	Capacity     int       `json:"capacity"`          // the most that was ever seen, Burst at least
-	Left         int       `json:"left"`              // what the service said was left
-	At           time.Time `json:"at,omitzero"`       // when it said so
-	Until        time.Time `json:"until,omitzero"`    // a quota is used up: the service wants no calls before
-	Refused      uint64    `json:"refused,omitempty"` // writes that were refused for want of quota
+	Capacity     int       `json:"capacity"`       // the most that was ever seen, Burst at least
+	Left         int       `json:"left"`           // what the service said was left
+	At           time.Time `json:"at,omitzero"`    // when it said so
+	Until        time.Time `json:"until,omitzero"` // a quota is used up: the service wants no calls before
 }
 
 // New returns the budget of a subscription of which nothing is known.
@@ -70,10 +69,9 @@ func (b *Budget) Said(left int, at time.Time) bool {
 	return min(expected, now) < Short && math.Abs(now-expected) >= step
 }
 
-// Refuse notes that a write was refused because a quota is used up: nothing is to be asked for before. It reports whether that is news.
+// Refuse notes that a write was refused because a quota is used up: nothing is to be asked for before. It reports whether that is news, to within a second.
 func (b *Budget) Refuse(until time.Time) bool {
-	b.Refused++
-	if !until.After(b.Until) {
+	if until.Sub(b.Until) < time.Second {
 		return false
 	}
 	b.Until = until

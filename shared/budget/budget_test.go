@@ -163,7 +163,7 @@ func TestNotesWorthTelling(t *testing.T) {
 	if old.Said(10, at(-1)) || old.Left != 50 {
 		t.Error("an older figure is taken")
 	}
-	if r := fresh(); !r.Refuse(at(5)) || r.Refuse(at(5)) || r.Refuse(at(4)) || r.Refused != 3 {
+	if r := fresh(); !r.Refuse(at(5)) || r.Refuse(at(5.9)) || r.Refuse(at(4)) || !r.Refuse(at(6)) {
 		t.Errorf("refusals: %+v", r)
 	}
 }
@@ -211,7 +211,7 @@ func TestCodec(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := `{"schema":1,"subscription":"s","capacity":200,"left":17,"at":"2026-11-29T00:00:00Z","until":"2026-11-29T00:00:09Z","refused":1}`
+	want := `{"schema":1,"subscription":"s","capacity":200,"left":17,"at":"2026-11-29T00:00:00Z","until":"2026-11-29T00:00:09Z"}`
 	if string(body) != want {
 		t.Errorf("%s\nwant %s", body, want)
 	}

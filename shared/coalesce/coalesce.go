@@ -29,7 +29,11 @@ type Change struct {
 	Better  int
 }
 
-func (c Change) weight() float64 {
+// Urgent reports whether the change is written at once, whatever a write costs.
+func (c Change) Urgent() bool { return c.Dead > 0 }
+
+// Weight returns what the change gathers per second while it waits.
+func (c Change) Weight() float64 {
 	return WeightMissing*float64(c.Missing) + WeightBetter*float64(c.Better)
 }
 
@@ -44,14 +48,14 @@ type Account struct {
 // FireAt returns when the change is to be written, given what had been gathered before: now, or later. The account returned
 // is to be kept if it is later.
 func (p Policy) FireAt(before Account, c Change, now time.Time) (time.Time, Account) {
-	after := Account{Since: before.Since, At: now, Accrued: before.Accrued, Weight: c.weight()}
+	after := Account{Since: before.Since, At: now, Accrued: before.Accrued, Weight: c.Weight()}
 	if before.Since.IsZero() {
 		after.Since = now
 	} else if gap := now.Sub(before.At); gap > 0 {
 		after.Accrued += before.Weight * gap.Seconds()
 	}
 	limit := after.Since.Add(p.Cap)
-	if c.Dead > 0 || after.Weight == 0 || after.Accrued >= p.Price || !now.Before(limit) {
+	if c.Urgent() || after.Weight == 0 || after.Accrued >= p.Price || !now.Before(limit) {
 		return now, after
 	}
 	wait := time.Duration((p.Price - after.Accrued) / after.Weight * float64(time.Second))
