@@ -414,11 +414,11 @@ func TestOneOfFourDies(t *testing.T) {
 	})
 }
 
-// TestDeadNextHopsFirst: of 400 tables 300 are on an NVA that dies, and for the other 100 a better one is back shortly after. The bucket holds 200 writes and gives 3.33 a second. Whatever leaves the
+// TestDeadNextHopsFirst: of 400 tables 320 are on an NVA that dies, and for the other 80 a better one is back shortly after. The bucket holds 200 writes and gives 3.33 a second. Whatever leaves the
 // dead next hop is written before anything is improved, and then everything is.
 func TestDeadNextHopsFirst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		const dead, better = 300, 100
+		const dead, better, routes = 320, 80, 50
 		var domain strings.Builder
 		domain.WriteString(`domain: hub
 policy: {silence: down, damping: {halfLife: 0s}}
@@ -438,11 +438,11 @@ targets:
 		}
 		e := newEstate(t, domain.String())
 		for _, nva := range []string{"nva-a", "nva-b", "nva-d"} {
-			e.say(nva, event.Snapshot, announce(prefixes(5)...))
+			e.say(nva, event.Snapshot, announce(prefixes(routes)...))
 		}
 		e.calls.Wait()
 		e.bucket = &bucket{size: 200, perSecond: 1000.0 / 300, tokens: 200, at: time.Now()}
-		e.say("nva-c", event.Snapshot, announce(prefixes(5)...)) // takes over in 30 s
+		e.say("nva-c", event.Snapshot, announce(prefixes(routes)...)) // takes over in 30 s
 		time.Sleep(24 * time.Second)
 
 		e.forget()
@@ -469,7 +469,7 @@ targets:
 		if firstBetter <= lastDead {
 			t.Errorf("a table was improved after %v, while a dead next hop was left after %v", firstBetter, lastDead)
 		}
-		if bound := 45 * time.Second; lastDead > bound { // (300-200)/3.33 s, and the wait that a refusal names
+		if bound := 45 * time.Second; lastDead > bound { // (320-200)/3.33 s, and the wait that a refusal names
 			t.Errorf("the last dead next hop was left after %v, want within %v", lastDead, bound)
 		}
 		if bound := 4 * time.Minute; last > bound {

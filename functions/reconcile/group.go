@@ -30,6 +30,7 @@ import (
 type fellows struct {
 	group config.Group
 	docs  []*state.Target // in the group's order, without the target itself
+	lost  bool            // one of them cannot be understood: nobody knows since when
 }
 
 // before is how the target stood when the result was saved.
@@ -53,7 +54,8 @@ func (x *run) fellows(ctx context.Context) (fellows, error) {
 		doc, _, err := x.Store.Target(ctx, d.Name, t)
 		if fault.Is(err, fault.Bug) {
 			doc = state.NewTarget(d.Name, t.Name, t.RouteTable)
-			doc.Note(state.Result{At: x.Now(), Outcome: state.Failed, Message: err.Error()})
+			doc.Note(state.Result{At: x.started, Outcome: state.Failed, Message: err.Error()})
+			out.lost = true
 		} else if err != nil {
 			return fellows{}, err
 		}
@@ -159,7 +161,7 @@ func (x *run) agree(ctx context.Context) error {
 			log.InfoContext(ctx, "the tables of the group agree", slog.Float64("skewSeconds", s.Skew.Seconds()))
 			x.agreed(ctx, f, s)
 		}
-	case s.Alert:
+	case s.Alert || f.lost:
 		log.ErrorContext(ctx, "the tables of the group do not agree", slog.Time("since", s.Since), slog.String("because", s.Because), slog.String("reason", s.Reason), slog.Float64("skewSeconds", s.Skew.Seconds()))
 	default:
 		log.InfoContext(ctx, "the tables of the group do not agree yet", slog.String("state", s.State.String()), slog.String("because", s.Because), slog.String("reason", s.Reason))
