@@ -249,3 +249,38 @@ func TestAnUnreadableFellow(t *testing.T) {
 		}
 	})
 }
+
+// TestRecoveryWakesWhoWaited: what an NVA is good for does not change, only one prefix returns; the table that could not be written tells the one that waited for it.
+func TestRecoveryWakesWhoWaited(t *testing.T) {
+	inGroup(t, "", func(e *estate) {
+		p, far := prefixes(9)[0], netip.MustParsePrefix("10.80.0.0/24") // far belongs in gateway alone
+		e.say("nva-a", event.Delta, announce(far))
+		e.say("nva-b", event.Delta, announce(far))
+		e.say("nva-a", event.Delta, withdraw(p))
+		time.Sleep(time.Minute)
+		if got := e.both(); got != onA+" "+onB+" | "+onA+" "+onB {
+			t.Fatal(got)
+		}
+		locked := true
+		e.refuse = func(target string) error {
+			if locked && target == "gateway" {
+				return &fault.Error{Kind: fault.Denied, Code: "ScopeLocked", Err: fmt.Errorf("the scope is locked")}
+			}
+			return nil
+		}
+		e.say("nva-a", event.Delta, withdraw(far)) // gateway cannot leave it
+		e.say("nva-a", event.Delta, announce(p))
+		time.Sleep(2 * time.Minute)
+		if got := e.carries("spokes"); got != onA+" "+onB {
+			t.Fatalf("spokes is on %s while gateway cannot follow", got)
+		}
+		e.mu.Lock()
+		locked = false
+		e.mu.Unlock()
+		e.wake("gateway", "sweep/1")
+		e.calls.Wait()
+		if got := e.both(); got != onA+" | "+onA+" "+onB {
+			t.Errorf("when gateway can be written again: %s", got)
+		}
+	})
+}
