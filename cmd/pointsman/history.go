@@ -58,6 +58,10 @@ type written struct {
 
 	Approved *state.Approval `json:"approved,omitempty"`
 	Order    *state.Said     `json:"order,omitempty"` // the line is an operator's order, and no write
+	// A line about a group is no write: all its tables have reached the view.
+	Group string   `json:"group,omitempty"`
+	View  string   `json:"view,omitempty"`
+	Skew  *float64 `json:"skewSeconds,omitempty"`
 }
 
 type moved struct {
@@ -199,8 +203,15 @@ func (x written) print(w io.Writer, output string, detailed bool) error {
 		}
 		return nil
 	}
+	return say(w, "%s", x.text(detailed))
+}
+
+func (x written) text(detailed bool) string {
 	if x.Order != nil {
-		return say(w, "%s  %s\n", stamp(x.At), spoken(*x.Order))
+		return fmt.Sprintf("%s  %s\n", stamp(x.At), spoken(*x.Order))
+	}
+	if x.Group != "" && x.Skew != nil {
+		return fmt.Sprintf("%s  the tables of group %s agree, %.1f s after one another\n", stamp(x.At), x.Group, *x.Skew)
 	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s  +%d ~%d -%d  by %s", stamp(x.At), len(x.Adds), len(x.Moves), len(x.Removals), x.Cause)
@@ -223,10 +234,7 @@ func (x written) print(w io.Writer, output string, detailed bool) error {
 			fmt.Fprintf(&b, "  %s %s\n", part.sign, m)
 		}
 	}
-	if _, err := io.WriteString(w, b.String()); err != nil {
-		return fmt.Errorf("print: %w", err)
-	}
-	return nil
+	return b.String()
 }
 
 // spoken is an order as people read it: "drain nva-a by jo: firmware".

@@ -12,6 +12,7 @@ import (
 
 	"github.com/pointsman/pointsman/functions/ingest"
 	"github.com/pointsman/pointsman/functions/status"
+	"github.com/pointsman/pointsman/shared/budget"
 	"github.com/pointsman/pointsman/shared/fault"
 	"github.com/pointsman/pointsman/shared/state"
 )
@@ -132,6 +133,25 @@ func domainRows(row func(...string), d status.Domain) {
 		for _, text := range append(t.Result.Blocked, t.Result.Refused...) {
 			row("    refused: " + text)
 		}
+	}
+	groupRows(row, d.Groups)
+	for _, b := range d.Budgets {
+		if b.Share < budget.Short {
+			row(fmt.Sprintf("  subscription %s: %.0f %% of its writes are left, dead next hops go first", b.Subscription, 100*b.Share))
+		}
+	}
+}
+
+func groupRows(row func(...string), groups []status.Group) {
+	if len(groups) > 0 {
+		row("  GROUP", "STATE", "SINCE", "SKEW", "TARGETS", "REASON")
+	}
+	for _, g := range groups {
+		reason := ""
+		if g.Because != "" {
+			reason = g.Because + ": " + g.Reason
+		}
+		row("  "+g.Name, g.State, stamp(g.Since), fmt.Sprintf("%.1fs", g.Skew), strings.Join(g.Targets, ", "), reason)
 	}
 }
 

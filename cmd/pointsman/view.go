@@ -14,6 +14,7 @@ import (
 	"github.com/pointsman/pointsman/shared/answer"
 	"github.com/pointsman/pointsman/shared/config"
 	"github.com/pointsman/pointsman/shared/drift"
+	"github.com/pointsman/pointsman/shared/group"
 	"github.com/pointsman/pointsman/shared/plan"
 	"github.com/pointsman/pointsman/shared/selection"
 	"github.com/pointsman/pointsman/shared/state"
@@ -133,8 +134,16 @@ func (r *reader) view(ctx context.Context, d documents.Domain, t config.Target) 
 		return v, stateTrouble(ctx, err)
 	}
 	now := time.Now()
+	stays := false
+	if !v.doc.Approval.Open() {
+		if stays, err = r.stays(ctx, d.Config, t); err != nil {
+			return v, err
+		}
+	}
 	v.rules = answer.Rules(d.Config, t, v.doc.Owns)
-	v.in = selection.Input{Domain: d.Config, Target: t, NVAs: docs, Installed: v.rules.Installed(v.table), Now: now, NoECMP: v.doc.NoECMP.Holds(d.ETag, now)}
+	v.in = selection.Input{
+		Domain: d.Config, Target: t, NVAs: docs, Installed: v.rules.Installed(v.table), Now: now, NoECMP: v.doc.NoECMP.Holds(d.ETag, now), Stay: stays,
+	}
 	v.selected = selection.Select(v.in)
 	v.rules = answer.Guarded(v.rules, v.in, v.selected.Live)
 	if a := v.doc.Approval; a.Open() && a.Override {
@@ -178,6 +187,25 @@ func (v view) withheld() string {
 		return fmt.Sprintf("nothing is written before: pointsman approve %s --domain %s --plan %s", v.target.Name, v.domain.Name, v.plan.Hash())
 	}
 	return ""
+}
+
+// stays reports whether another target of the group cannot be written: then nothing is improved.
+func (r *reader) stays(ctx context.Context, d *config.Domain, t config.Target) (bool, error) {
+	for _, unit := range d.Units([]config.Target{t}) {
+		for _, other := range unit {
+			if other.Name == t.Name {
+				continue
+			}
+			doc, _, err := r.store.Target(ctx, d.Name, other)
+			if err != nil {
+				return false, stateTrouble(ctx, err)
+			}
+			if group.Hindered(doc) {
+				return true, nil
+			}
+		}
+	}
+	return false, nil
 }
 
 // choice returns what was chosen for a prefix.

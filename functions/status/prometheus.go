@@ -31,6 +31,12 @@ func (r Report) Prometheus() string {
 		for _, t := range d.Targets {
 			m.target(d.Name, t)
 		}
+		for _, g := range d.Groups {
+			m.group(d.Name, g)
+		}
+		for _, b := range d.Budgets {
+			m.budget(d.Name, b)
+		}
 	}
 	return m.String()
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/pointsman/pointsman/functions/documents"
+	"github.com/pointsman/pointsman/shared/budget"
 	"github.com/pointsman/pointsman/shared/config"
 	"github.com/pointsman/pointsman/shared/event"
 	"github.com/pointsman/pointsman/shared/liveness"
@@ -24,6 +25,7 @@ type Store interface {
 	Target(ctx context.Context, domain string, t config.Target) (doc *state.Target, etag string, err error)
 	Beliefs(ctx context.Context, domain string) (doc *state.Beliefs, etag string, err error)
 	DriftCounts(ctx context.Context) (doc *state.DriftCounts, etag string, err error)
+	Budget(ctx context.Context, subscription string) (doc *budget.Budget, etag string, err error)
 }
 
 // Lot counts the parked messages, up to a bound.
@@ -68,6 +70,8 @@ type Domain struct {
 	Events   Outcomes         `json:"outcomeEvents,omitzero"` // about the NVAs
 	NVAs     []NVA            `json:"nvas"`
 	Targets  []Target         `json:"targets"`
+	Groups   []Group          `json:"groups,omitempty"`
+	Budgets  []Budget         `json:"budgets,omitempty"` // of the targets' subscriptions
 }
 
 // NVA is what is known of one appliance.
@@ -123,6 +127,8 @@ type Target struct {
 	Pause    *state.Pause      `json:"pause,omitempty"`   // an operator's last word on whether it is left alone
 	Approval *state.Approval   `json:"approval,omitempty"`
 	Proposal *state.Proposal   `json:"proposal,omitempty"` // what would be written
+	View     string            `json:"view,omitempty"`     // the view that the table was last brought to: tables of a group agree if theirs is one
+	ViewAt   time.Time         `json:"viewSince,omitzero"`
 }
 
 // Report reads everything. only names the one domain to show; empty shows all.
@@ -176,14 +182,20 @@ func (s *Status) domain(ctx context.Context, name string) (Domain, error) {
 		return out, err
 	}
 	out.Events = describeOutbox(told.Outcomes)
+	byName := map[string]*state.Target{}
 	for _, t := range d.Config.Targets {
 		var doc *state.Target
 		if doc, _, err = s.Store.Target(ctx, name, t); err != nil {
 			return out, err
 		}
+		byName[t.Name] = doc
 		out.Targets = append(out.Targets, describeTarget(t, doc))
 	}
-	return out, nil
+	for _, g := range d.Config.Groups {
+		out.Groups = append(out.Groups, describeGroup(g, byName, s.Now()))
+	}
+	out.Budgets, err = s.budgets(ctx, d.Config)
+	return out, err
 }
 
 func describeNVA(n config.NVA, doc *state.NVA, belief liveness.Belief) NVA {
@@ -222,7 +234,7 @@ func describeTarget(t config.Target, doc *state.Target) Target {
 	out := Target{
 		Name: t.Name, Table: t.RouteTable, Result: doc.Result, Trouble: doc.Trouble, LastGood: doc.LastGood, FireAt: doc.FireAt,
 		Managed: len(doc.Owned), Limit: t.Limit, Writes: doc.Writes, Outcomes: doc.Counts, InFlight: inFlight, Carried: doc.Carried,
-		Apply: t.Apply.String(), Proposal: doc.Proposal, Drifted: doc.Drifted, Events: describeOutbox(doc.Outcomes),
+		Apply: t.Apply.String(), Proposal: doc.Proposal, Drifted: doc.Drifted, Events: describeOutbox(doc.Outcomes), View: doc.View, ViewAt: doc.ViewAt,
 	}
 	if doc.Pause.ID != "" {
 		out.Pause = &doc.Pause

@@ -18,6 +18,7 @@ import (
 
 	"github.com/pointsman/pointsman/functions/documents"
 	"github.com/pointsman/pointsman/functions/status"
+	"github.com/pointsman/pointsman/shared/budget"
 	"github.com/pointsman/pointsman/shared/config"
 	"github.com/pointsman/pointsman/shared/event"
 	"github.com/pointsman/pointsman/shared/fault"
@@ -39,6 +40,8 @@ nvas:
 targets:
   - {name: spokes, routeTable: /subscriptions/s/resourceGroups/g/providers/Microsoft.Network/routeTables/spokes, limit: 400}
   - {name: new, routeTable: /subscriptions/s/resourceGroups/g/providers/Microsoft.Network/routeTables/new, apply: approve}
+groups:
+  - {name: firewall, targets: [new, spokes]}
 `
 
 func noon() time.Time { return time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC) }
@@ -98,6 +101,7 @@ func (estate) Target(_ context.Context, domain string, t config.Target) (*state.
 	doc.Claim([]string{"pointsman-10-64-1-0-24"})
 	doc.Writes = 7
 	doc.Note(state.Result{At: noon().Add(-time.Hour), Outcome: state.Written, Routes: 4})
+	doc.Reach("0011223344556677", noon().Add(-time.Hour))
 	doc.Note(state.Result{
 		At: noon(), Outcome: state.Denied, Code: "ScopeLocked", Message: "the scope is locked: remove the lock", Routes: 4, Duration: 0.25,
 		Cause: "sweep/1", Warnings: []string{"the table is nearly full: 4 of 4 routes"},
@@ -118,6 +122,13 @@ func (estate) DriftCounts(context.Context) (*state.DriftCounts, string, error) {
 	doc := state.NewDriftCounts()
 	doc.Last, doc.Events["woken"], doc.Events["own"] = noon(), 2, 40
 	return doc, "1", nil
+}
+
+func (estate) Budget(_ context.Context, subscription string) (*budget.Budget, string, error) {
+	b := budget.New(subscription)
+	b.Said(30, noon())
+	b.Refuse(noon().Add(-24 * time.Second))
+	return b, "1", nil
 }
 
 type lot struct {
