@@ -59,9 +59,10 @@ func others(routes []udr) []plan.Route {
 
 // witness is what one writer had read: the documents, by which every change of its write must be explained.
 type witness struct {
-	w    *World
-	t    *table
-	docs map[string]*state.NVA
+	w      *World
+	t      *table
+	docs   map[string]*state.NVA
+	leaves bool // the write takes a prefix off somebody who is dead, or does not announce it any more
 }
 
 func (w *World) witnessOf(t *table, documents map[string][]byte) witness {
@@ -152,6 +153,10 @@ func (w *World) checkWrite(t *table, c *call, before, after content, edit plan.E
 	}
 	x := w.witnessOf(t, documents)
 	was, is := ours(before.routes), ours(after.routes)
+	for p, hop := range was {
+		old := w.setup.hop(hop)
+		x.leaves = x.leaves || is[p].IsValid() && is[p] != hop && !(x.announces(old, p) && x.up(old))
+	}
 	for _, p := range sorted(was) {
 		if to, stays := is[p]; !stays {
 			x.checkRemoval(c, p)
@@ -230,6 +235,7 @@ func (x witness) checkMove(p netip.Prefix, from, to netip.Addr) {
 	case x.up(old) && x.w.now.Before(x.upSince(p, next).Add(x.w.setup.HoldDown)):
 		x.w.violate("hold-down", "table %s: %s was moved from %s, which works, to %s, which is up, or announces it, since %v only", x.t.name, p, old.Name, next.Name,
 			x.w.now.Sub(x.upSince(p, next)).Round(time.Millisecond))
+	case x.leaves && x.young(p, old): // the write is made anyway, so what came back too recently goes too
 	case x.up(old) && x.preferred(p, old, next) < 0:
 		x.w.violate("I4", "table %s: %s was moved from %s, which works, to %s, which is worse", x.t.name, p, old.Name, next.Name)
 	}
@@ -242,6 +248,13 @@ func (x witness) upSince(p netip.Prefix, n NVASetup) time.Time {
 		return f.Since
 	}
 	return doc.Since
+}
+
+// young reports whether the NVA has announced p again too recently, or too often, to be trusted with it.
+func (x witness) young(p netip.Prefix, n NVASetup) bool {
+	doc, wait := x.docs[n.Name], x.w.setup.HoldDown
+	since := doc.Facts[p].Since
+	return !since.IsZero() && x.w.now.Before(since.Add(wait+min(10*time.Second, wait/3))) || x.w.setup.Damping && len(doc.Losses[p]) > 1
 }
 
 // checkRest: when faults have stopped and time has passed, documents and tables are what the machines say (I3).

@@ -50,6 +50,12 @@ func TestCompany(t *testing.T) {
 			}
 		})
 	}
+	// An NVA that is itself in its hold-down keeps what it has: it is not the announcement that is young.
+	in := input(config.SilenceDown, map[string]string{lost: "a", young: "a"},
+		nva{name: "a", preference: 200, belief: "up", upFor: time.Second, announces: young}, nva{name: "b", belief: "up", upFor: 24 * time.Hour, announces: both})
+	if got, want := show(selection.Select(in)), lost+" b best; "+young+" a best"; got != want {
+		t.Errorf("an NVA in its hold-down: %q, want %q", got, want)
+	}
 }
 
 // TestStay: while another table of the group cannot be written, what works stays; what is dead leaves, and what is missing comes.
