@@ -129,6 +129,18 @@ var logAlerts = [
     query: '${lines} | where msg == "look at this target" | project TimeGenerated, about = strcat(line.domain, "/", line.target), reason = tostring(line.warning)'
   }
   {
+    name: 'group'
+    severity: 1
+    description: 'Tables that must agree have not agreed for too long: flows may take different NVAs in their two directions.'
+    query: '${lines} | where msg == "the tables of the group do not agree" | project TimeGenerated, about = strcat(line.domain, "/", line.group), reason = strcat(line.because, " ", line.reason)'
+  }
+  {
+    name: 'writes-short'
+    severity: 2
+    description: 'A subscription has few writes left: dead next hops go first, the rest waits.'
+    query: '${lines} | where msg == "writes run short: dead next hops first" | project TimeGenerated, about = tostring(line.subscription), reason = strcat(line.left, " of ", line.capacity)'
+  }
+  {
     name: 'drift'
     severity: 2
     description: 'Another hand has changed managed routes, and they were written again. Find out who fights for the table; or say policy.drift: report.'
