@@ -155,7 +155,7 @@ func (w *World) checkWrite(t *table, c *call, before, after content, edit plan.E
 	was, is := ours(before.routes), ours(after.routes)
 	for p, hop := range was {
 		old := w.setup.hop(hop)
-		x.leaves = x.leaves || is[p].IsValid() && is[p] != hop && !(x.announces(old, p) && x.up(old))
+		x.leaves = x.leaves || is[p].IsValid() && is[p] != hop && (!x.announces(old, p) || !x.up(old))
 	}
 	for _, p := range sorted(was) {
 		if to, stays := is[p]; !stays {

@@ -1,6 +1,7 @@
 package routetable_test
 
 import (
+	"maps"
 	"net/http"
 	"strings"
 	"testing"
@@ -19,9 +20,7 @@ func TestWritesLeft(t *testing.T) {
 		}
 	}
 	said := accepted()
-	for name, values := range left("150", "7") {
-		said.header[name] = values
-	}
+	maps.Copy(said.header, left("150", "7"))
 	s := newServer(t, answer{status: 200, body: full}, said, answer{status: 200, body: `{"status":"Succeeded"}`}, answer{status: 429, body: `{}`, header: left("0", "6")})
 	now := time.Unix(100, 0)
 	c := s.client(t, func(cfg *routetable.Config) { cfg.Now = func() time.Time { return now } })

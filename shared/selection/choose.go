@@ -73,7 +73,7 @@ func (x *chooser) may(c Candidate) bool {
 	switch x.trust {
 	case trusted:
 		obstacle, _ := x.obstacle(c)
-		return obstacle == 0 || c.Belief.State.Usable() && x.installed(c) && !(x.Settle && x.young(c))
+		return obstacle == 0 || c.Belief.State.Usable() && x.installed(c) && (!x.Settle || !x.young(c))
 	case up:
 		return c.Belief.State == liveness.Up
 	case suspect:
