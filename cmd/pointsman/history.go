@@ -203,10 +203,7 @@ func (x written) print(w io.Writer, output string, detailed bool) error {
 		}
 		return nil
 	}
-	if _, err := io.WriteString(w, x.text(detailed)); err != nil {
-		return fmt.Errorf("print: %w", err)
-	}
-	return nil
+	return say(w, "%s", x.text(detailed))
 }
 
 func (x written) text(detailed bool) string {

@@ -14,6 +14,7 @@ import (
 	"github.com/pointsman/pointsman/shared/answer"
 	"github.com/pointsman/pointsman/shared/config"
 	"github.com/pointsman/pointsman/shared/drift"
+	"github.com/pointsman/pointsman/shared/group"
 	"github.com/pointsman/pointsman/shared/plan"
 	"github.com/pointsman/pointsman/shared/selection"
 	"github.com/pointsman/pointsman/shared/state"
@@ -133,9 +134,11 @@ func (r *reader) view(ctx context.Context, d documents.Domain, t config.Target) 
 		return v, stateTrouble(ctx, err)
 	}
 	now := time.Now()
-	stays, err := r.stays(ctx, d.Config, t)
-	if err != nil {
-		return v, err
+	stays := false
+	if !v.doc.Approval.Open() {
+		if stays, err = r.stays(ctx, d.Config, t); err != nil {
+			return v, err
+		}
 	}
 	v.rules = answer.Rules(d.Config, t, v.doc.Owns)
 	v.in = selection.Input{
@@ -186,7 +189,7 @@ func (v view) withheld() string {
 	return ""
 }
 
-// stays reports whether another target of the group is in trouble: then nothing is improved.
+// stays reports whether another target of the group cannot be written: then nothing is improved.
 func (r *reader) stays(ctx context.Context, d *config.Domain, t config.Target) (bool, error) {
 	for _, unit := range d.Units([]config.Target{t}) {
 		for _, other := range unit {
@@ -197,7 +200,7 @@ func (r *reader) stays(ctx context.Context, d *config.Domain, t config.Target) (
 			if err != nil {
 				return false, stateTrouble(ctx, err)
 			}
-			if !doc.Trouble.IsZero() {
+			if group.Hindered(doc) {
 				return true, nil
 			}
 		}

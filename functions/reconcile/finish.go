@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/pointsman/pointsman/shared/group"
 	"github.com/pointsman/pointsman/shared/plan"
 	"github.com/pointsman/pointsman/shared/state"
 )
@@ -71,7 +72,7 @@ func (x *run) record(doc *state.Target, e ended) {
 		doc.Intents[n].Fenced = doc.Intents[n].Fenced || x.done > 0 && doc.Intents[n].Since.Before(x.started)
 	}
 	x.tell(doc, e)
-	x.before = before{view: doc.View, trouble: !doc.Trouble.IsZero()}
+	x.before = before{view: doc.View, hindered: group.Hindered(doc)}
 	doc.Note(e.Result)
 	doc.Writes += uint64(x.done)
 	doc.Pending, doc.FireAt, doc.NotBefore = nil, time.Time{}, time.Time{}

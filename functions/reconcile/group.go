@@ -20,7 +20,7 @@ import (
 //
 //   - they are woken together: by ingest, by the sweep, and here where time alone changes the answer;
 //   - none waits for company (answer.Price), and where writes run short all wait alike;
-//   - none improves while another one is in trouble; what leaves a dead next hop never waits;
+//   - none improves while another one is in trouble or waits for an operator, unless an operator approved its own plan; what leaves a dead next hop never waits;
 //   - a run that brought its table to another view, or that ended its table's trouble, wakes those that are not there yet;
 //   - as long as they disagree somebody looks again, and after alertAfter it is an error.
 //
@@ -35,8 +35,8 @@ type fellows struct {
 
 // before is how the target stood when the result was saved.
 type before struct {
-	view    string
-	trouble bool
+	view     string
+	hindered bool
 }
 
 // fellows reads the documents of the others. One that cannot be understood is in trouble, and nobody's else: it must not keep the others from leaving a dead next hop.
@@ -64,10 +64,10 @@ func (x *run) fellows(ctx context.Context) (fellows, error) {
 	return out, nil
 }
 
-// trouble returns the first fellow that cannot be written; nil: all can.
-func (f fellows) trouble() *state.Target {
+// hindered returns the first fellow that cannot be written; nil: all can.
+func (f fellows) hindered() *state.Target {
 	for _, doc := range f.docs {
-		if !doc.Trouble.IsZero() {
+		if group.Hindered(doc) {
 			return doc
 		}
 	}
@@ -151,7 +151,7 @@ func (x *run) agree(ctx context.Context) error {
 	if err != nil || len(f.docs) == 0 {
 		return err
 	}
-	moved, recovered := x.doc.View != x.before.view, x.before.trouble && x.doc.Trouble.IsZero()
+	moved, recovered := x.doc.View != x.before.view, x.before.hindered && !group.Hindered(x.doc)
 	err = x.lead(ctx, f, moved, recovered)
 	s := x.stand(f, x.doc)
 	log := x.log.With(slog.String("group", f.group.Name), slog.String("view", s.View))

@@ -68,7 +68,7 @@ func (x *run) view(ctx context.Context, table plan.Table) (view, error) {
 	}
 	v := view{
 		at: x.Now(), domain: d, target: x.target, docs: docs, revisions: revisions(docs), installed: rules.Installed(table), table: table, doc: x.doc, rules: rules,
-		noECMP: x.doc.NoECMP, fellows: f,
+		noECMP: x.doc.NoECMP, fellows: f, approval: x.open(),
 	}
 	if x.noECMP != nil {
 		v.noECMP = x.noECMP
@@ -78,7 +78,6 @@ func (x *run) view(ctx context.Context, table plan.Table) (view, error) {
 	}
 	v.selected = v.selectFrom(d, docs)
 	v.rules = answer.Guarded(rules, v.input(d, docs), v.selected.Live)
-	v.approval = x.open()
 	v.rules.Override = override(v.approval)
 	v.id = group.View(d.Config, x.target, v.selected.Live, v.at)
 	v.plan = x.hold(&v, answer.Wants(v.selected.Choices))
@@ -92,9 +91,12 @@ func (v view) selectFrom(d documents.Domain, docs map[string]*state.NVA) selecti
 
 func (v view) input(d documents.Domain, docs map[string]*state.NVA) selection.Input {
 	return selection.Input{
-		Domain: d.Config, Target: v.target, NVAs: docs, Installed: v.installed, NoECMP: v.noECMP.Holds(d.ETag, v.at), Stay: v.fellows.trouble() != nil, Now: v.at,
+		Domain: d.Config, Target: v.target, NVAs: docs, Installed: v.installed, NoECMP: v.noECMP.Holds(d.ETag, v.at), Stay: v.stays(), Now: v.at,
 	}
 }
+
+// stays reports whether nothing is improved, because another table of the group could not follow. A plan that an operator has approved is the operator's decision.
+func (v view) stays() bool { return v.approval.ID == "" && v.fellows.hindered() != nil }
 
 // stands reports whether newer documents lead to the same answer.
 func (v view) stands(d documents.Domain, docs map[string]*state.NVA) bool {
@@ -181,7 +183,7 @@ func (v view) warnings() []string {
 	}
 	out = append(out, v.heldWarnings()...)
 	if n := v.apart(); n > 0 {
-		f := v.fellows.trouble()
+		f := v.fellows.hindered()
 		out = append(out, fmt.Sprintf("%d prefixes wait to move to a better NVA until target %s of group %s can be written (%s)", n, f.Name, v.fellows.group.Name, f.Result.Outcome))
 	}
 	for _, p := range v.domain.Problems {

@@ -62,6 +62,12 @@ func fitness(b liveness.Belief, now time.Time) string {
 	return ""
 }
 
+// Hindered reports whether a target cannot be written now: it is in trouble, or it has a change that waits for an operator. Then the others of its group
+// improve nothing.
+func Hindered(t *state.Target) bool {
+	return !t.Trouble.IsZero() || t.Result.Outcome == state.Observed || t.Result.Outcome == state.Held
+}
+
 // State says how a group stands.
 type State uint8
 
@@ -150,6 +156,8 @@ func lag(t *state.Target) string {
 		return "it was never reconciled"
 	case t.Result.Outcome == state.Waiting:
 		return "its change waits until " + t.FireAt.UTC().Format(time.RFC3339)
+	case t.Result.Outcome == state.Observed, t.Result.Outcome == state.Held:
+		return t.Result.Outcome.String() + ": " + t.Result.Message
 	case len(t.Intents) > 0:
 		return "it is being written"
 	}

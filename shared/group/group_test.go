@@ -133,6 +133,7 @@ func TestJudge(t *testing.T) {
 		{"one is in trouble", []*state.Target{member("a", "v2", ago(3*time.Second)), troubled(member("b", "v1", ago(time.Hour)), ago(2*time.Second), state.Denied, "the scope is locked")}, group.Standing{State: group.Incomplete, View: "v2", Since: ago(2 * time.Second), Skew: 3 * time.Second, Because: "b", Reason: "denied: the scope is locked"}},
 		{"one is in trouble for long, and all agree", []*state.Target{member("a", "v1", ago(time.Hour)), troubled(member("b", "v1", ago(time.Hour)), ago(time.Minute), state.Failed, "no answer")}, group.Standing{State: group.Incomplete, View: "v1", Since: ago(time.Minute), Because: "b", Reason: "failed: no answer", Alert: true}},
 		{"the older trouble counts", []*state.Target{troubled(member("a", "v1", ago(time.Hour)), ago(time.Second), state.Busy, "busy"), troubled(member("b", "v1", ago(time.Hour)), ago(2*time.Second), state.Throttled, "quota")}, group.Standing{State: group.Incomplete, View: "v1", Since: ago(2 * time.Second), Because: "b", Reason: "throttled: quota"}},
+		{"one waits for an operator", []*state.Target{member("a", "v2", ago(3*time.Second)), troubled(member("b", "v1", ago(time.Hour)), now, state.Held, "2 changes wait")}, group.Standing{State: group.Pending, View: "v2", Since: ago(3 * time.Second), Skew: 3 * time.Second, Because: "b", Reason: "held: 2 changes wait"}},
 		{"trouble that is over", []*state.Target{member("a", "v1", ago(time.Hour)), func() *state.Target {
 			m := troubled(member("b", "v0", ago(2*time.Hour)), ago(time.Minute), state.Failed, "no answer")
 			m.Note(state.Result{At: ago(time.Second), Outcome: state.Written})
@@ -185,6 +186,22 @@ func TestJudgeLaws(t *testing.T) {
 			rt.Fatalf("an hour later: %+v", later)
 		}
 	})
+}
+
+// TestHindered: who keeps the others from improving.
+func TestHindered(t *testing.T) {
+	for _, o := range state.Outcomes() {
+		m := troubled(member("a", "v1", ago(time.Hour)), now, o, "")
+		want := o != state.Written && o != state.Unchanged && o != state.Waiting
+		if got := group.Hindered(m); got != want {
+			t.Errorf("%s: %t, want %t", o, got, want)
+		}
+	}
+	m := troubled(member("a", "v1", ago(time.Hour)), now, state.Failed, "")
+	m.Note(state.Result{At: now, Outcome: state.Waiting}) // it has not shown yet that it can be written
+	if !group.Hindered(m) {
+		t.Error("a table that failed and waits now is taken for one that can be written")
+	}
 }
 
 func TestStates(t *testing.T) {
