@@ -1,13 +1,13 @@
 package event
 
 import (
-	"encoding/json"
 	"math"
 	"net/netip"
 	"strings"
 	"time"
 
 	"github.com/pointsman/pointsman/shared/fault"
+	"github.com/pointsman/pointsman/shared/jsonform"
 	"github.com/pointsman/pointsman/shared/route"
 )
 
@@ -32,6 +32,8 @@ type wire struct {
 	Traceparent     string     `json:"traceparent,omitempty"`
 	Data            *data      `json:"data"`
 }
+
+var wireForm = jsonform.Of[wire]()
 
 type data struct {
 	Domain   string         `json:"domain"`
@@ -83,7 +85,7 @@ func Encode(e Event) ([]byte, error) {
 	if !e.Report.Empty() {
 		w.Data.Report = (*report)(&e.Report)
 	}
-	body, err := json.Marshal(w)
+	body, err := wireForm.Encode(&w)
 	if err != nil {
 		return nil, fault.New(fault.Bug, "encode event %s: %w", e.ID(), err)
 	}
@@ -93,8 +95,8 @@ func Encode(e Event) ([]byte, error) {
 // Decode reads an event and checks it. Fields that it does not know are ignored, a type that it does not know is an error:
 // new agents may talk to old functions. Every error is Poison and says which field is wrong.
 func Decode(body []byte) (Event, error) {
-	var w wire
-	if err := json.Unmarshal(body, &w); err != nil {
+	w, err := wireForm.Decode(body)
+	if err != nil {
 		return Event{}, fault.New(fault.Poison, "event is not the JSON that was expected: %w", err)
 	}
 	if w.SpecVersion != "1.0" {
@@ -109,7 +111,7 @@ func Decode(body []byte) (Event, error) {
 		return Event{}, fault.New(fault.Poison, "event %s has no data", w.ID)
 	}
 	e := fromWire(kind, w)
-	if err := e.check(); err != nil {
+	if err = e.check(); err != nil {
 		return Event{}, fault.New(fault.Poison, "event %s: %w", w.ID, err)
 	}
 	return e, nil

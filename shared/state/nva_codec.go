@@ -2,13 +2,13 @@ package state
 
 import (
 	"cmp"
-	"encoding/json"
 	"fmt"
 	"net/netip"
 	"slices"
 	"time"
 
 	"github.com/pointsman/pointsman/shared/event"
+	"github.com/pointsman/pointsman/shared/jsonform"
 	"github.com/pointsman/pointsman/shared/route"
 )
 
@@ -45,6 +45,8 @@ type nvaJSON struct {
 	Refused  *Refusals            `json:"refused,omitempty"`
 	Losses   []lossesJSON         `json:"losses,omitempty"`
 }
+
+var nvaForm = jsonform.Of[nvaJSON]()
 
 // reportJSON is a report as the document holds it.
 type reportJSON struct {
@@ -117,7 +119,7 @@ func EncodeNVA(n *NVA) ([]byte, error) {
 		w.Refused = &n.Refused
 	}
 	w.Turned, w.Losses, w.SignedBy = n.Turned, encodeLosses(n.Losses), n.SignedBy
-	body, err := json.Marshal(w)
+	body, err := nvaForm.Encode(&w)
 	if err != nil {
 		return nil, fmt.Errorf("encode document of nva %s: %w", n.Name, err)
 	}
@@ -191,8 +193,8 @@ func fromMillis(ms int64) time.Time {
 
 // DecodeNVA reads what EncodeNVA wrote.
 func DecodeNVA(body []byte) (*NVA, error) {
-	var w nvaJSON
-	if err := json.Unmarshal(body, &w); err != nil {
+	w, err := nvaForm.Decode(body)
+	if err != nil {
 		return nil, fmt.Errorf("document of an nva: %w", err)
 	}
 	if w.Schema != Schema {

@@ -1,13 +1,13 @@
 package state
 
 import (
-	"encoding/json"
 	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/pointsman/pointsman/shared/jsonform"
 	"github.com/pointsman/pointsman/shared/outcome"
 )
 
@@ -179,6 +179,8 @@ type ToldTarget struct {
 	Since  time.Time `json:"since,omitzero"`   // of either
 }
 
+var targetForm = jsonform.Of[Target]()
+
 // Carried is a set of prefixes that have the same next hops for one reason.
 type Carried struct {
 	NVAs     []string       `json:"nvas"`     // the best first
@@ -265,7 +267,7 @@ func (t *Target) Reach(view string, at time.Time) {
 
 // EncodeTarget returns the document as JSON. Equal documents give equal bytes.
 func EncodeTarget(t *Target) ([]byte, error) {
-	body, err := json.Marshal(t)
+	body, err := targetForm.Encode(t)
 	if err != nil {
 		return nil, fmt.Errorf("encode document of target %s: %w", t.Name, err)
 	}
@@ -274,12 +276,12 @@ func EncodeTarget(t *Target) ([]byte, error) {
 
 // DecodeTarget reads what EncodeTarget wrote.
 func DecodeTarget(body []byte) (*Target, error) {
-	t := &Target{}
-	if err := json.Unmarshal(body, t); err != nil {
+	t, err := targetForm.Decode(body)
+	if err != nil {
 		return nil, fmt.Errorf("document of a target: %w", err)
 	}
 	if t.Schema != Schema {
 		return nil, fmt.Errorf("document of target %s has schema %d, this version reads %d: deploy the newer function app again", t.Name, t.Schema, Schema)
 	}
-	return t, nil
+	return &t, nil
 }

@@ -5,12 +5,12 @@ package wake
 import (
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"strconv"
 	"time"
 
 	"github.com/pointsman/pointsman/shared/event"
 	"github.com/pointsman/pointsman/shared/fault"
+	"github.com/pointsman/pointsman/shared/jsonform"
 	"github.com/pointsman/pointsman/shared/message"
 	"github.com/pointsman/pointsman/shared/outcome"
 )
@@ -28,6 +28,8 @@ type Wake struct {
 	// Hand is the change of the target's table, made by another hand, that Azure told of.
 	Hand *outcome.Hand `json:"hand,omitempty"`
 }
+
+var form = jsonform.Of[Wake]()
 
 // MaxEvents bounds Events.
 const MaxEvents = 8
@@ -52,7 +54,7 @@ const maxID = 128
 
 // Message returns the wake as it goes over the bus.
 func (w Wake) Message() (message.Message, error) {
-	body, err := json.Marshal(w)
+	body, err := form.Encode(&w)
 	if err != nil {
 		return message.Message{}, fault.New(fault.Bug, "encode wake %s: %w", w.ID(), err)
 	}
@@ -61,8 +63,8 @@ func (w Wake) Message() (message.Message, error) {
 
 // Decode reads a wake. Every error is Poison.
 func Decode(body []byte) (Wake, error) {
-	var w Wake
-	if err := json.Unmarshal(body, &w); err != nil {
+	w, err := form.Decode(body)
+	if err != nil {
 		return Wake{}, fault.New(fault.Poison, "wake is not the JSON that was expected: %w", err)
 	}
 	if !event.ValidName(w.Domain) || !event.ValidName(w.Target) {
