@@ -178,14 +178,16 @@ func (a *actor) call(op string, effect func() error) error {
 	return err
 }
 
-func (a *actor) Read(_ context.Context, name string) (data []byte, etag string, err error) {
+func (a *actor) Read(_ context.Context, name, known string) (data []byte, etag string, err error) {
 	err = a.call("read "+name, func() error {
 		v, ok := a.blobs[name]
 		if !ok {
 			return fault.New(fault.NotFound, "no blob %s", name)
 		}
-		data, etag = slices.Clone(v.data), v.etag
-		if doc, bad := state.DecodeNVA(data); bad == nil && strings.HasPrefix(name, "nvas/") {
+		if etag = v.etag; etag != known {
+			data = slices.Clone(v.data)
+		}
+		if doc, bad := state.DecodeNVA(v.data); bad == nil && strings.HasPrefix(name, "nvas/") {
 			a.seen[doc.Name] = doc.Revision
 		}
 		return nil
