@@ -179,7 +179,7 @@ func (s *Store) text(ctx context.Context, name string) (text []byte, etag string
 	text, etag, err = s.blobs.Read(ctx, name, known.etag)
 	switch {
 	case err != nil:
-		return nil, "", err //nolint:wrapcheck // the callers name the document
+		return nil, "", err
 	case known.is(etag):
 		return known.doc, etag, nil
 	}
@@ -190,7 +190,7 @@ func (s *Store) text(ctx context.Context, name string) (text []byte, etag string
 // write writes a document if it still has the ETag, and keeps its text.
 func (s *Store) write(ctx context.Context, name string, text []byte, ifMatch string) (etag string, err error) {
 	if etag, err = s.blobs.Write(ctx, name, text, ifMatch); err != nil {
-		return "", err //nolint:wrapcheck // the callers name the document
+		return "", err
 	}
 	s.texts.keep(name, kept[[]byte]{text, etag, len(text)})
 	return etag, nil

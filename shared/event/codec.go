@@ -33,7 +33,7 @@ type wire struct {
 	Data            *data      `json:"data"`
 }
 
-var wireForm = jsonform.Of[wire]()
+var wireForm = jsonform.Of[wire]() //nolint:gochecknoglobals // prepared once and never changed
 
 type data struct {
 	Domain   string         `json:"domain"`

@@ -64,53 +64,48 @@ func codecOf(t reflect.Type, within []reflect.Type) codec {
 	if c, ok := textCodec(t); ok {
 		return c
 	}
-	switch t.Kind() {
-	case reflect.Struct:
+	if c, ok := plainCodec(t); ok {
+		return c
+	}
+	switch kind := t.Kind(); {
+	case kind == reflect.Struct:
 		return structCodec(t, within)
-	case reflect.Pointer:
+	case kind == reflect.Pointer:
 		return pointerCodec(t, codecOf(t.Elem(), within))
-	case reflect.Slice:
-		if t.Elem().Kind() != reflect.Uint8 { // encoding/json writes bytes in Base64
-			return sliceCodec(t, codecOf(t.Elem(), within))
-		}
-	case reflect.Array:
+	case kind == reflect.Slice && t.Elem().Kind() != reflect.Uint8: // encoding/json writes bytes in Base64
+		return sliceCodec(t, codecOf(t.Elem(), within))
+	case kind == reflect.Array:
 		return arrayCodec(codecOf(t.Elem(), within))
-	case reflect.Map:
-		if t.Key().Kind() == reflect.String {
-			return mapCodec(t, codecOf(t.Elem(), within))
-		}
-	default:
-		if c, ok := plainCodec(t); ok {
-			return c
-		}
+	case kind == reflect.Map && t.Key().Kind() == reflect.String:
+		return mapCodec(t, codecOf(t.Elem(), within))
 	}
 	panic("jsonform: cannot handle " + t.String())
 }
 
 // plainCodec is for what stands for itself.
 func plainCodec(t reflect.Type) (codec, bool) {
-	switch t.Kind() {
-	case reflect.String:
+	switch zero := reflect.Zero(t); {
+	case t.Kind() == reflect.String:
 		return codec{
 			func(w *writer, v reflect.Value) { w.string(v.String()) },
 			func(r *reader, v reflect.Value) { v.SetString(r.string()) },
 		}, true
-	case reflect.Bool:
+	case t.Kind() == reflect.Bool:
 		return codec{
 			func(w *writer, v reflect.Value) { w.bool(v.Bool()) },
 			func(r *reader, v reflect.Value) { v.SetBool(r.bool()) },
 		}, true
-	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64:
+	case zero.CanInt():
 		return codec{
 			func(w *writer, v reflect.Value) { w.int(v.Int()) },
 			func(r *reader, v reflect.Value) { v.SetInt(r.int(t.Bits())) },
 		}, true
-	case reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
+	case zero.CanUint() && t.Kind() != reflect.Uintptr:
 		return codec{
 			func(w *writer, v reflect.Value) { w.uint(v.Uint()) },
 			func(r *reader, v reflect.Value) { v.SetUint(r.uint(t.Bits())) },
 		}, true
-	case reflect.Float64:
+	case t.Kind() == reflect.Float64:
 		return codec{
 			func(w *writer, v reflect.Value) { w.float(v.Float()) },
 			func(r *reader, v reflect.Value) { v.SetFloat(r.float()) },
@@ -178,7 +173,7 @@ func listOf[T any](write func(*writer, *T), read func(*reader, *T)) codec {
 		func(w *writer, v reflect.Value) {
 			list := *v.Addr().Interface().(*[]T)
 			if list == nil {
-				w.word("null")
+				w.null()
 				return
 			}
 			w.open('[')
@@ -206,7 +201,7 @@ func pointerCodec(t reflect.Type, to codec) codec {
 	return codec{
 		func(w *writer, v reflect.Value) {
 			if v.IsNil() {
-				w.word("null")
+				w.null()
 				return
 			}
 			to.write(w, v.Elem())
@@ -226,7 +221,7 @@ func sliceCodec(t reflect.Type, of codec) codec {
 	return codec{
 		func(w *writer, v reflect.Value) {
 			if v.IsNil() {
-				w.word("null")
+				w.null()
 				return
 			}
 			w.open('[')
@@ -280,7 +275,7 @@ func mapCodec(t reflect.Type, of codec) codec {
 	return codec{
 		func(w *writer, v reflect.Value) {
 			if v.IsNil() {
-				w.word("null")
+				w.null()
 				return
 			}
 			keys := v.MapKeys()
@@ -402,10 +397,10 @@ func omission(t reflect.Type, options string) func(reflect.Value) bool {
 	case "":
 		return nil
 	case "omitempty":
-		switch t.Kind() {
-		case reflect.Slice, reflect.Map, reflect.String, reflect.Array:
+		switch {
+		case slices.Contains([]reflect.Kind{reflect.Slice, reflect.Map, reflect.String, reflect.Array}, t.Kind()):
 			return func(v reflect.Value) bool { return v.Len() == 0 }
-		case reflect.Struct:
+		case t.Kind() == reflect.Struct:
 			return nil
 		default:
 			return reflect.Value.IsZero

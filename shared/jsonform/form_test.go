@@ -23,8 +23,9 @@ func (w word) MarshalText() ([]byte, error) { return []byte("<" + w + ">"), nil 
 
 // UnmarshalText implements encoding.TextUnmarshaler.
 func (w *word) UnmarshalText(text []byte) error {
-	inner, ok := strings.CutPrefix(string(text), "<")
-	if inner, ok = strings.CutSuffix(inner, ">"); !ok {
+	inner, opened := strings.CutPrefix(string(text), "<")
+	inner, closed := strings.CutSuffix(inner, ">")
+	if !opened || !closed {
 		return errWord
 	}
 	*w = word(inner)
@@ -43,17 +44,16 @@ type everything struct {
 	inner // not exported, its fields are
 
 	Plain    string
-	Renamed  string  `json:"re<named"`
-	Empty    string  `json:"empty,omitempty"`
-	Yes      bool    `json:"yes"`
-	No       bool    `json:"no,omitempty"`
-	Int      int     `json:"int"`
-	Small    int8    `json:"small"`
-	Big      uint64  `json:"big"`
-	Byte     uint8   `json:"byte,omitempty"`
-	Float    float64 `json:"float"`
-	Hidden   int     `json:"-"`
-	secret   int
+	Renamed  string               `json:"re<named"`
+	Empty    string               `json:"empty,omitempty"`
+	Yes      bool                 `json:"yes"`
+	No       bool                 `json:"no,omitempty"`
+	Int      int                  `json:"int"`
+	Small    int8                 `json:"small"`
+	Big      uint64               `json:"big"`
+	Byte     uint8                `json:"byte,omitempty"`
+	Float    float64              `json:"float"`
+	Hidden   int                  `json:"-"`
 	Time     time.Time            `json:"time"`
 	Never    time.Time            `json:"never,omitzero"`
 	Prefix   netip.Prefix         `json:"prefix"`
@@ -147,7 +147,7 @@ func TestWhatIsRefused(t *testing.T) {
 		`{"names":null}`, `{"names":[]}`, `{"names":["a",null]}`, `{"names":["a",]}`, `{"names":[,]}`, `{"names":["a" "b"]}`, `{"names":["a"}`, `{"names":[`, `{"names":{}}`, `{"names":"a"}`, `{"prefixes":["10.0.0.0/8",null,""]}`, `{"prefixes":["x"]}`,
 		`{"pair":[1,2]}`, `{"pair":[1]}`, `{"pair":[1,2,3]}`, `{"pair":[]}`, `{"pair":null}`, `{"pair":[1,2,{]}`, `{"pairs":[[1,2],[3]]}`,
 		`{"groups":[{"metric":1},{},null]}`, `{"pointer":null}`, `{"pointer":{}}`, `{"pointer":{"metric":-1}}`, `{"number":null}`, `{"number":5}`, `{"counts":{"a":1,"b":2}}`, `{"counts":null}`, `{"counts":{}}`, `{"counts":{"a":-1}}`, `{"counts":[]}`, `{"times":{"\u0061":"2026-03-01T12:00:00Z"}}`,
-		`{"unknown":{"a":[1,2,{"b":null}],"c":"\ud83d"}}`, `{"unknown":[1,2}`, `{"unknown":"\x"}`, `{"unknown":01}`, `{"unknown":}`, `{"unknown":tru}`, `{"re<named":"x"}`, `{"re\u003cnamed":"x"}`, `{"na\x":1}`, `{"secret":7,"Hidden":7,"-":7}`,
+		`{"unknown":{"a":[1,2,{"b":null}],"c":"\ud83d"}}`, `{"unknown":[1,2}`, `{"unknown":"\x"}`, `{"unknown":01}`, `{"unknown":}`, `{"unknown":tru}`, `{"re<named":"x"}`, `{"re\u003cnamed":"x"}`, `{"na\x":1}`, `{"Hidden":7,"-":7}`,
 		strings.Repeat(`[`, 900) + strings.Repeat(`]`, 900), `{"unknown":` + strings.Repeat(`[`, 900) + strings.Repeat(`]`, 900) + `}`, `{"unknown":` + strings.Repeat(`{"a":`, 900) + `1` + strings.Repeat(`}`, 900) + `}`,
 	} {
 		var theirs everything
@@ -237,7 +237,7 @@ func TestUnsuitableTypes(t *testing.T) {
 		},
 		"a quote in a name": func() {
 			jsonform.Of[struct {
-				N int `json:"a'b"`
+				N int `json:"a'b"` //nolint:staticcheck // that is what is tested
 			}]()
 		},
 		"embedded pointer": func() { jsonform.Of[struct{ *inner }]() },

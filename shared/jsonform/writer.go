@@ -64,10 +64,9 @@ func (w *writer) open(bracket byte) {
 
 func (w *writer) close(bracket byte) { w.text = append(w.text, bracket) }
 
-// word writes null.
-func (w *writer) word(word string) {
+func (w *writer) null() {
 	w.begin()
-	w.text = append(w.text, word...)
+	w.text = append(w.text, "null"...)
 }
 
 // bool writes true or false.

@@ -26,37 +26,39 @@ func fill(v reflect.Value) {
 		v.Set(reflect.ValueOf(state.Refused))
 		return
 	}
-	switch v.Kind() {
-	case reflect.Struct:
-		for i := range v.NumField() {
-			fill(v.Field(i))
+	switch kind := v.Kind(); {
+	case kind == reflect.Struct:
+		for _, field := range v.Fields() {
+			fill(field)
 		}
-	case reflect.Pointer:
+	case kind == reflect.Pointer:
 		v.Set(reflect.New(v.Type().Elem()))
 		fill(v.Elem())
-	case reflect.Slice:
+	case kind == reflect.Slice:
 		v.Set(reflect.MakeSlice(v.Type(), 2, 2))
 		for i := range v.Len() {
 			fill(v.Index(i))
 		}
-	case reflect.Map:
+	case kind == reflect.Array:
+		for i := range v.Len() {
+			fill(v.Index(i))
+		}
+	case kind == reflect.Map:
 		v.Set(reflect.MakeMap(v.Type()))
 		key, value := reflect.New(v.Type().Key()).Elem(), reflect.New(v.Type().Elem()).Elem()
 		fill(key)
 		fill(value)
 		v.SetMapIndex(key, value)
-	case reflect.String:
+	case kind == reflect.String:
 		v.SetString("word")
-	case reflect.Bool:
+	case kind == reflect.Bool:
 		v.SetBool(true)
-	case reflect.Float64, reflect.Float32:
+	case v.CanFloat():
 		v.SetFloat(7)
+	case v.CanInt():
+		v.SetInt(1)
 	default:
-		if v.CanInt() {
-			v.SetInt(1)
-		} else {
-			v.SetUint(1)
-		}
+		v.SetUint(1)
 	}
 }
 
@@ -67,26 +69,22 @@ func shared(at string, a, b reflect.Value) []string {
 		return nil // never changed in place
 	}
 	var out []string
-	switch a.Kind() {
-	case reflect.Struct:
-		for i := range a.NumField() {
-			out = append(out, shared(at+"."+a.Type().Field(i).Name, a.Field(i), b.Field(i))...)
+	switch kind := a.Kind(); {
+	case kind == reflect.Struct:
+		for field, value := range a.Fields() {
+			out = append(out, shared(at+"."+field.Name, value, b.FieldByIndex(field.Index))...)
 		}
-	case reflect.Pointer, reflect.Slice, reflect.Map:
-		if a.Pointer() == b.Pointer() {
-			return []string{at}
-		}
-		switch a.Kind() {
-		case reflect.Pointer:
-			return shared(at, a.Elem(), b.Elem())
-		case reflect.Slice:
-			return shared(at+"[0]", a.Index(0), b.Index(0))
-		default:
-			for _, k := range a.MapKeys() {
-				out = append(out, shared(fmt.Sprintf("%s[%v]", at, k), a.MapIndex(k), b.MapIndex(k))...)
-			}
-		}
+	case kind != reflect.Pointer && kind != reflect.Slice && kind != reflect.Map:
+	case a.Pointer() == b.Pointer():
+		return []string{at}
+	case kind == reflect.Pointer:
+		return shared(at, a.Elem(), b.Elem())
+	case kind == reflect.Slice:
+		return shared(at+"[0]", a.Index(0), b.Index(0))
 	default:
+		for _, k := range a.MapKeys() {
+			out = append(out, shared(fmt.Sprintf("%s[%v]", at, k), a.MapIndex(k), b.MapIndex(k))...)
+		}
 	}
 	return out
 }

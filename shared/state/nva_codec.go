@@ -3,6 +3,7 @@ package state
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"time"
@@ -46,7 +47,7 @@ type nvaJSON struct {
 	Losses   []lossesJSON         `json:"losses,omitempty"`
 }
 
-var nvaForm = jsonform.Of[nvaJSON]()
+var nvaForm = jsonform.Of[nvaJSON]() //nolint:gochecknoglobals // prepared once and never changed
 
 // reportJSON is a report as the document holds it.
 type reportJSON struct {
@@ -214,11 +215,9 @@ func DecodeNVA(body []byte) (*NVA, error) {
 	if w.Order != nil {
 		n.Order = *w.Order
 	}
-	for peer, at := range w.Turned {
-		n.Turned[peer] = at
-	}
+	maps.Copy(n.Turned, w.Turned)
 	for _, l := range w.Losses {
-		if err := n.decodeLosses(l); err != nil {
+		if err = n.decodeLosses(l); err != nil {
 			return nil, err
 		}
 	}

@@ -181,7 +181,7 @@ type ToldTarget struct {
 	Since  time.Time `json:"since,omitzero"`   // of either
 }
 
-var targetForm = jsonform.Of[Target]()
+var targetForm = jsonform.Of[Target]() //nolint:gochecknoglobals // prepared once and never changed
 
 // Carried is a set of prefixes that have the same next hops for one reason.
 type Carried struct {

@@ -29,7 +29,7 @@ type Wake struct {
 	Hand *outcome.Hand `json:"hand,omitempty"`
 }
 
-var form = jsonform.Of[Wake]()
+var form = jsonform.Of[Wake]() //nolint:gochecknoglobals // prepared once and never changed
 
 // MaxEvents bounds Events.
 const MaxEvents = 8

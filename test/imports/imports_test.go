@@ -61,6 +61,8 @@ func TestRules(t *testing.T) {
 		{"shared/config/parse.go", "github.com/goccy/go-yaml/ast", "only shared/located"},
 		{"shared/located/located.go", "github.com/goccy/go-yaml/ast", ""},
 		{"shared/located/located.go", "os", "part of the standard library"},
+		{"shared/jsonform/form.go", "reflect", ""},
+		{"shared/state/nva.go", "reflect", "part of the standard library"},
 		{"shared/plan/plan_test.go", "os", ""},
 		{"agent/rib/rib.go", own + "shared/event", ""},
 		{"agent/rib/rib.go", own + "agent/source", ""},
