@@ -56,6 +56,7 @@ sim: ## the product in a made-up world: SEEDS histories, each with its own misha
 
 .PHONY: models
 models: ## the protocols, checked exhaustively by spin; broken variants must be found broken
+	@mkdir -p dist
 	@$(GO) test -count=1 -v ./models > dist/models.log || { cat dist/models.log; exit 1; }
 	@grep -E 'models: |SKIP' dist/models.log
 

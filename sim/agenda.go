@@ -9,21 +9,19 @@ type agenda struct {
 }
 
 type entry struct {
-	at time.Time
-	n  uint64
-	do func()
+	at   time.Time
+	when int64 // at, in nanoseconds: quick to compare
+	n    uint64
+	do   func()
 }
 
 func (e entry) before(o entry) bool {
-	if c := e.at.Compare(o.at); c != 0 {
-		return c < 0
-	}
-	return e.n < o.n
+	return e.when < o.when || e.when == o.when && e.n < o.n
 }
 
 func (a *agenda) put(at time.Time, do func()) {
 	a.n++
-	a.heap = append(a.heap, entry{at, a.n, do})
+	a.heap = append(a.heap, entry{at, at.UnixNano(), a.n, do})
 	for i := len(a.heap) - 1; i > 0; {
 		up := (i - 1) / 2
 		if !a.heap[i].before(a.heap[up]) {

@@ -83,13 +83,13 @@ func (t *table) put(c *call, read plan.Table, edit plan.Edit) error {
 	after := content{applied(before.routes, edit), before.tags}
 	op := &operation{fate: t.nextFate()}
 	takes := time.Duration(900+t.asker.pick(6)*700) * time.Millisecond
-	revisions, documents := maps.Clone(c.revisions), maps.Clone(c.documents)
+	documents := maps.Clone(c.documents)
 	write := func() {
 		if edit.Empty() && !w.habits.FenceMoves {
 			t.fences++
 			return
 		}
-		t.replace(c, edit, after, revisions, documents)
+		t.replace(c, edit, after, documents)
 	}
 	t.operation = op
 	switch {
@@ -192,7 +192,7 @@ func (t *table) refuses(c *call, f fate, read plan.Table) error {
 }
 
 // replace is the effect of a PUT.
-func (t *table) replace(c *call, edit plan.Edit, after content, revisions map[string]uint64, documents map[string][]byte) {
+func (t *table) replace(c *call, edit plan.Edit, after content, documents map[string]*blob) {
 	before := content{t.routes, t.tags}
 	t.routes, t.tags, t.etag = after.routes, after.tags, t.w.newETag()
 	t.applied++
@@ -203,34 +203,42 @@ func (t *table) replace(c *call, edit plan.Edit, after content, revisions map[st
 		t.w.tell(c.who(), "writes the same content, so that a late write of another run fails")
 	} else {
 		t.tellEdit(c, before, edit)
-		t.checkAge(revisions)
+		t.checkAge(documents)
 	}
-	t.stands(revisions)
+	t.stands(documents)
 	t.w.checkWrite(t, c, before, after, edit, documents)
 }
 
 // checkAge is invariant I2.
-func (t *table) checkAge(revisions map[string]uint64) {
+func (t *table) checkAge(documents map[string]*blob) {
 	for _, n := range t.w.nvas {
-		if key := domain + "/" + n.name + ".json"; revisions[key] < t.behind[key] {
+		if revision := revisionOf(documents[n.name]); revision < t.behind[n.name] {
 			t.w.counts.Stale++
 			if t.w.strictAge() {
-				t.w.violate("I2", "table %s was written from revision %d of %s, and stood for revision %d before", t.name, revisions[key], n.name, t.behind[key])
+				t.w.violate("I2", "table %s was written from revision %d of %s, and stood for revision %d before", t.name, revision, n.name, t.behind[n.name])
 			}
 		}
 	}
 }
 
+// revisionOf returns the revision of an NVA's document; 0 where there was none.
+func revisionOf(b *blob) uint64 {
+	if b == nil {
+		return 0
+	}
+	return b.document().Revision
+}
+
 // confirmed notes that a call found nothing to write.
 func (t *table) confirmed(c *call) {
 	t.w.tell(c.who(), "finds nothing to write")
-	t.stands(c.revisions)
+	t.stands(c.documents)
 }
 
 // stands notes which revisions the table stands for now.
-func (t *table) stands(revisions map[string]uint64) {
-	for key, r := range revisions {
-		t.behind[key] = max(t.behind[key], r)
+func (t *table) stands(documents map[string]*blob) {
+	for name, doc := range documents {
+		t.behind[name] = max(t.behind[name], revisionOf(doc))
 	}
 }
 

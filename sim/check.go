@@ -1,7 +1,9 @@
 package sim
 
 import (
+	"bytes"
 	"cmp"
+	"context"
 	"net/netip"
 	"slices"
 	"strings"
@@ -19,18 +21,7 @@ func (w *World) strictAge() bool { return w.habits.FenceMoves }
 
 // document returns an NVA's document as it is in the store, or nil.
 func (w *World) document(nva string) *state.NVA {
-	return decoded(w.blobs["nvas/"+domain+"/"+nva+".json"].data)
-}
-
-func decoded(data []byte) *state.NVA {
-	if data == nil {
-		return nil
-	}
-	doc, err := state.DecodeNVA(data)
-	if err != nil {
-		panic("sim: " + err.Error())
-	}
-	return doc
+	return w.blobs[nvaFile(nva)].document()
 }
 
 // ours returns the next hops of the routes that Pointsman has put into a table.
@@ -63,16 +54,6 @@ type witness struct {
 	t      *table
 	docs   map[string]*state.NVA
 	leaves bool // the write takes a prefix off somebody who is dead, or does not announce it any more
-}
-
-func (w *World) witnessOf(t *table, documents map[string][]byte) witness {
-	x := witness{w: w, t: t, docs: map[string]*state.NVA{}}
-	for _, n := range w.setup.NVAs {
-		if doc := decoded(documents[domain+"/"+n.Name+".json"]); doc != nil {
-			x.docs[n.Name] = doc
-		}
-	}
-	return x
 }
 
 // announces reports whether the documents hold p for the NVA, and the operator lets it through.
@@ -140,7 +121,7 @@ func (x witness) frozen(nva string) bool {
 }
 
 // checkWrite checks one write of a table at the instant at which it takes effect.
-func (w *World) checkWrite(t *table, c *call, before, after content, edit plan.Edit, documents map[string][]byte) {
+func (w *World) checkWrite(t *table, c *call, before, after content, edit plan.Edit, documents map[string]*blob) {
 	if !slices.Equal(others(before.routes), others(after.routes)) || before.tags != after.tags {
 		w.violate("I1", "table %s: what others have put there was %v %s and is now %v %s", t.name, others(before.routes), before.tags, others(after.routes), after.tags)
 		return
@@ -151,7 +132,10 @@ func (w *World) checkWrite(t *table, c *call, before, after content, edit plan.E
 	if limit := w.limitOf(t); len(after.routes) > limit && len(after.routes) > len(before.routes) {
 		w.violate("I6", "table %s was written with %d routes and may hold %d", t.name, len(after.routes), limit)
 	}
-	x := w.witnessOf(t, documents)
+	x := witness{w: w, t: t, docs: map[string]*state.NVA{}}
+	for nva, b := range documents {
+		x.docs[nva] = b.document()
+	}
 	was, is := ours(before.routes), ours(after.routes)
 	for p, hop := range was {
 		old := w.setup.hop(hop)
@@ -272,6 +256,23 @@ func (w *World) checkRest() {
 	}
 }
 
+// checkKept: what the processes keep in memory is what is in the store: nobody has changed a document that is shared.
+func (w *World) checkKept() {
+	for _, i := range w.functions.running {
+		for _, n := range w.nvas {
+			doc, _, err := i.store.NVA(context.Background(), domain, n.name)
+			if err != nil {
+				panic("sim: " + err.Error())
+			}
+			if body, failed := state.EncodeNVA(doc); failed != nil || doc.Heard() && !bytes.Equal(body, w.blobs[nvaFile(n.name)].data) {
+				w.violate("kept", "the document of %s is not kept as it was saved: %s", n.name, body)
+			}
+		}
+	}
+}
+
+func nvaFile(nva string) string { return "nvas/" + domain + "/" + nva + ".json" }
+
 // checkDocument compares an NVA with what is known of it.
 func (n *nva) checkDocument(doc *state.NVA) {
 	w := n.w
@@ -350,11 +351,11 @@ func (w *World) checkTable(t *table, docs map[string]*state.NVA) {
 
 // checkOwned: every route that Pointsman has written is known to be its own.
 func (w *World) checkOwned(t *table) {
-	body := w.blobs["targets/"+domain+"/"+t.name+".json"].data
-	if body == nil {
+	b := w.blobs["targets/"+domain+"/"+t.name+".json"]
+	if b == nil {
 		return
 	}
-	doc, err := state.DecodeTarget(body)
+	doc, err := state.DecodeTarget(b.data)
 	if err != nil {
 		panic("sim: " + err.Error())
 	}

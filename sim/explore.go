@@ -45,6 +45,7 @@ const enough = 50
 func explore(first, n, from, step uint64) Findings {
 	var out Findings
 	shelf := shelf{}
+	defer shelf.close()
 	for i := from; i < n && len(out.Violated) < enough; i += step {
 		h := newHistory(first + i)
 		w := h.live(shelf.of(h.setup), without{}, nil)
@@ -81,10 +82,17 @@ func (s shelf) of(setup Setup) *functions {
 	return f
 }
 
+func (s shelf) close() {
+	for _, f := range s {
+		f.close()
+	}
+}
+
 // Tell lives one history and tells it: all of it, or only what is needed to break the invariant that it breaks.
 func Tell(seed uint64, all bool) string {
 	h := newHistory(seed)
 	f := newFunctions(h.setup)
+	defer f.close()
 	out := without{}
 	if !all {
 		out = h.reduce(f)
@@ -100,8 +108,8 @@ func Tell(seed uint64, all bool) string {
 
 // String tells the habits in the words of docs/correctness.md.
 func (h Habits) String() string {
-	return fmt.Sprintf("%d of 1,000 calls go wrong in each of six ways, a write of the same content moves the ETag: %v, writes are visible at the end of their operation: %v, duplicate detection: %v",
-		h.Faults, h.FenceMoves, h.VisibleLate, h.Dedup)
+	return fmt.Sprintf("%d of 1,000 calls go wrong in each of six ways, a write of the same content moves the ETag: %v, writes are visible at the end of their operation: %v, duplicate detection: %v, instances of the function app: %d",
+		h.Faults, h.FenceMoves, h.VisibleLate, h.Dedup, max(h.Instances, 1))
 }
 
 // reduce finds little that is enough to break the same invariant: it leaves out deeds and odd answers, half of them at a time, then fewer

@@ -22,29 +22,33 @@ type history struct {
 	seed   uint64
 	setup  Setup
 	habits Habits
-	swept  bool // the timer fires in the midst of trouble
+	lasts  time.Duration // how long deeds are done; then the world comes to rest
+	swept  bool          // the timer fires in the midst of trouble
 	deeds  []deed
 }
 
-// newHistory makes up a world and what will be done to it.
+// newHistory makes up a world and what will be done to it. Most histories are short: what breaks an invariant needs few deeds, as a rule, and to look at a world that
+// has come to rest costs as much as a dozen of them. One in four is long, for what only shows when much has happened.
 func newHistory(seed uint64) *history {
 	ask := &asker{luck: &luck{seed: seed}, id: hash("history")}
 	h := &history{seed: seed}
 	h.setup = someSetup(ask)
 	h.habits = Habits{
 		Faults: [...]int{0, 2, 5, 10, 20}[ask.pick(5)], FenceMoves: ask.pick(4) > 0, VisibleLate: ask.pick(2) == 0, Dedup: ask.pick(2) == 0,
-		MaxBytes: [...]int{0, 1250}[ask.pick(2)],
+		MaxBytes: [...]int{0, 1250}[ask.pick(2)], Instances: 1 + ask.pick(2),
 	}
 	h.swept = ask.pick(3) == 0
-	for range 5 + ask.pick(12) {
-		h.deeds = append(h.deeds, someDeed(ask, h.setup))
+	deeds := 1 + ask.pick(6)
+	h.lasts = 30 * time.Second
+	if ask.pick(4) == 0 {
+		deeds, h.lasts = 5+ask.pick(12), 90*time.Second
+	}
+	for range deeds {
+		h.deeds = append(h.deeds, someDeed(ask, h.setup, h.lasts))
 	}
 	slices.SortStableFunc(h.deeds, func(a, b deed) int { return int(a.after - b.after) })
 	return h
 }
-
-// lasts is how long deeds are done; then the world comes to rest.
-const lasts = 90 * time.Second
 
 // someSetup returns one of a few dozen small domains, so that parsed domain files can be kept between histories.
 func someSetup(ask *asker) Setup {
@@ -79,7 +83,7 @@ func somePrefix(ask *asker) netip.Prefix {
 }
 
 // someDeed makes up one thing that is done.
-func someDeed(ask *asker, s Setup) deed {
+func someDeed(ask *asker, s Setup, lasts time.Duration) deed {
 	after := time.Duration(ask.pick(int(lasts/time.Millisecond))) * time.Millisecond
 	name := s.NVAs[ask.pick(len(s.NVAs))].Name
 	p, q := somePrefix(ask), somePrefix(ask)
@@ -260,12 +264,13 @@ func (t *table) outage(d time.Duration) {
 	t.down = t.w.now.Add(d)
 }
 
-// restartFunctions ends every running call.
+// restartFunctions ends every running call, and what the processes knew is forgotten.
 func (w *World) restartFunctions() {
 	w.tell("host", "the function app restarts")
 	for _, c := range slices.Clone(w.calls) {
 		c.kill()
 	}
+	w.functions.restart(len(w.functions.running))
 }
 
 // foreignEdit is what somebody with a browser does to a table.
@@ -340,10 +345,10 @@ func (h *history) live(f *functions, out without, story *[]string) *World {
 		}
 	}
 	if h.swept {
-		w.agenda.put(start().Add(lasts/2), w.sweepNow)
+		w.agenda.put(start().Add(h.lasts/2), w.sweepNow)
 	}
-	w.runUntil(start().Add(lasts))
-	for _, stage := range []func(){w.stabilize, w.checkRest, w.checkEconomy, w.replay} {
+	w.runUntil(start().Add(h.lasts))
+	for _, stage := range []func(){w.stabilize, w.checkRest, w.checkEconomy, w.replay, w.checkKept} {
 		if w.violation == nil {
 			stage()
 		}
@@ -393,8 +398,6 @@ func (w *World) stabilize() {
 	}
 	w.sweepNow()
 	w.advance(45 * time.Second)
-	w.sweepNow()
-	w.advance(40 * time.Second)
 }
 
 // needsSweep reports whether something happened that no event tells of: then only the timer brings the tables right.
@@ -428,7 +431,7 @@ func (w *World) replay() {
 func (w *World) checkEconomy() {
 	revisions := 0
 	for _, n := range w.nvas {
-		revisions += int(w.blobs["nvas/"+domain+"/"+n.name+".json"].revision)
+		revisions += int(revisionOf(w.blobs[nvaFile(n.name)]))
 	}
 	for _, t := range w.tables {
 		reasons := 2*revisions + t.foreign + len(w.setups)*2 + 2

@@ -13,7 +13,7 @@ import (
 	"github.com/pointsman/pointsman/shared/fault"
 )
 
-// call is one running call of a function, a coroutine: it yields how long it wants to wait, and is resumed when that time has passed.
+// call is one running call of a function, on a coroutine: it yields how long it wants to wait, and is resumed when that time has passed.
 type call struct {
 	w        *World
 	function string // Ingest, Reconcile, Sweep
@@ -22,17 +22,16 @@ type call struct {
 	limit    time.Duration // the host's patience
 	messages []*delivery   // whose locks it holds
 
-	yield func(time.Duration) bool
-	next  func() (time.Duration, bool)
-	stop  func()
+	on     *coroutine
+	handle func(context.Context) error
 
 	err     error
 	crashed bool
+	killed  bool // it is to die at its next request
 	ended   bool
 
-	// What it has read, for the checks: the revision and the text of every NVA's document, as of the last reading.
-	revisions map[string]uint64
-	documents map[string][]byte
+	// What it has read, for the checks: every NVA's document, as of the last reading.
+	documents map[string]*blob
 	table     *table // that it was woken for
 	got       string // ETag of the last reading of the table
 	round     round
@@ -42,6 +41,45 @@ type call struct {
 type round struct {
 	decided bool // it has found nothing to write, or has written: what it reads now is the second look at the documents
 	read    bool // the documents were read since the table was
+}
+
+// coroutine runs one call after the other. A fresh one for each call would have to grow its stack each time.
+type coroutine struct {
+	call  *call // nil: it is idle
+	yield func(time.Duration) bool
+	next  func() (time.Duration, bool)
+	stop  func() // while it is idle
+}
+
+func newCoroutine() *coroutine {
+	r := &coroutine{}
+	r.next, r.stop = iter.Pull(func(yield func(time.Duration) bool) {
+		r.yield = yield
+		for more := true; more; more = yield(0) {
+			r.call.run()
+			r.call = nil
+		}
+	})
+	return r
+}
+
+// coroutine returns an idle one.
+func (f *functions) coroutine() *coroutine {
+	last := len(f.idle) - 1
+	if last < 0 {
+		return newCoroutine()
+	}
+	r := f.idle[last]
+	f.idle = f.idle[:last]
+	return r
+}
+
+// close ends the idle coroutines.
+func (f *functions) close() {
+	for _, r := range f.idle {
+		r.stop()
+	}
+	f.idle = nil
 }
 
 // died unwinds a coroutine whose process is gone.
@@ -59,13 +97,9 @@ func callOf(ctx context.Context) *call {
 func (w *World) start(function string, id uint64, limit time.Duration, messages []*delivery, handle func(context.Context) error) *call {
 	c := &call{
 		w: w, function: function, asker: asker{luck: w.luck, id: mix(hash(function), id)}, began: w.now, limit: limit, messages: messages,
-		revisions: map[string]uint64{}, documents: map[string][]byte{},
+		on: w.functions.coroutine(), handle: handle, documents: map[string]*blob{},
 	}
-	c.next, c.stop = iter.Pull(func(yield func(time.Duration) bool) {
-		c.yield = yield
-		defer c.unwound()
-		c.err = handle(context.WithValue(context.Background(), callKey{}, c))
-	})
+	c.on.call = c
 	for _, d := range messages {
 		d.holder = c
 	}
@@ -73,6 +107,12 @@ func (w *World) start(function string, id uint64, limit time.Duration, messages 
 	w.counts.Calls++
 	c.step()
 	return c
+}
+
+// run is the call from its beginning to its end.
+func (c *call) run() {
+	defer c.unwound()
+	c.err = c.handle(context.WithValue(context.Background(), callKey{}, c))
 }
 
 // unwound ends a coroutine whose process died, and turns a panic of the product into a violation.
@@ -92,7 +132,8 @@ func (c *call) step() {
 	if c.ended {
 		return
 	}
-	if wait, more := c.next(); more {
+	wait, _ := c.on.next()
+	if c.on.call == c {
 		c.w.after(wait, c.step)
 		return
 	}
@@ -104,8 +145,8 @@ func (c *call) kill() {
 	if c.ended {
 		return
 	}
-	c.stop()
-	c.crashed = true
+	c.killed = true
+	c.on.next()
 	c.end()
 }
 
@@ -113,6 +154,7 @@ func (c *call) kill() {
 func (c *call) end() {
 	c.ended = true
 	w := c.w
+	w.functions.idle = append(w.functions.idle, c.on)
 	w.calls = slices.DeleteFunc(w.calls, func(o *call) bool { return o == c })
 	if c.crashed {
 		w.counts.Crashes++
@@ -232,7 +274,8 @@ func (w *World) orderFor(function, what, object string) (order, bool) {
 
 // pause gives the turn back.
 func (c *call) pause(d time.Duration) {
-	if !c.yield(d) {
+	c.on.yield(d)
+	if c.killed {
 		panic(died{})
 	}
 }
@@ -270,8 +313,9 @@ func (w *World) ingest(batch []*delivery) {
 	if w.told() {
 		w.tell("Ingest", "takes %s", describe(batch))
 	}
-	c := w.start("Ingest", mix(hash(messages[0].ID), uint64(messages[0].DeliveryCount)), lockTime*10, batch, func(ctx context.Context) error {
-		err := w.functions.ingest.Handle(ctx, messages)
+	id := mix(hash(messages[0].ID), uint64(messages[0].DeliveryCount))
+	c := w.start("Ingest", id, lockTime*10, batch, func(ctx context.Context) error {
+		err := w.instance(id).ingest.Handle(ctx, messages)
 		if err == nil {
 			w.merged(batch)
 		}
@@ -287,9 +331,10 @@ func (w *World) reconcile(d *delivery) {
 	if w.told() {
 		w.tell("Reconcile", "takes %s%s", m.ID, times(m.DeliveryCount))
 	}
-	c := w.start("Reconcile", mix(hash(m.ID), uint64(m.DeliveryCount)), 4*time.Minute, []*delivery{d}, func(ctx context.Context) error {
+	id := mix(hash(m.ID), uint64(m.DeliveryCount))
+	c := w.start("Reconcile", id, 4*time.Minute, []*delivery{d}, func(ctx context.Context) error {
 		callOf(ctx).table = w.table(name)
-		return w.functions.reconcile.Handle(ctx, m)
+		return w.instance(id).reconcile.Handle(ctx, m)
 	})
 	c.maybeLose(2 * w.habits.Faults)
 }
@@ -298,7 +343,7 @@ func (w *World) reconcile(d *delivery) {
 func (w *World) sweepNow() {
 	w.tell("Sweep", "wakes every target")
 	w.sweeps++
-	w.start("Sweep", uint64(w.sweeps), lockTime, nil, w.functions.sweep.Handle)
+	w.start("Sweep", uint64(w.sweeps), lockTime, nil, w.instance(uint64(w.sweeps)).sweep.Handle)
 }
 
 // maybeLose may take the locks of the call's messages away while it runs: they are delivered again, and it lives on.

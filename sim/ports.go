@@ -1,7 +1,6 @@
 package sim
 
 import (
-	"bytes"
 	"context"
 	"slices"
 	"strconv"
@@ -12,40 +11,60 @@ import (
 	"github.com/pointsman/pointsman/shared/fault"
 	"github.com/pointsman/pointsman/shared/message"
 	"github.com/pointsman/pointsman/shared/plan"
+	"github.com/pointsman/pointsman/shared/state"
 )
 
 // ports is the world as the functions see it: documents.Blobs, the senders of wakes, the lot of parked messages, the route tables. A
 // context without a call in it is served at once.
 type ports struct{ f *functions }
 
-// blob is one value of the store.
+// blob is one value of the store. It never changes: a write puts another in its place.
 type blob struct {
-	data     []byte
-	etag     string
-	revision uint64 // of an NVA's document
+	data []byte
+	etag string
+	nva  string // whose document it is; empty: it is none
+	doc  *state.NVA
+}
+
+// document returns an NVA's document as the store has it, decoded when it is first looked at.
+func (b *blob) document() *state.NVA {
+	if b == nil {
+		return nil
+	}
+	if b.doc == nil {
+		doc, err := state.DecodeNVA(b.data)
+		if err != nil {
+			panic("sim: " + err.Error())
+		}
+		b.doc = doc
+	}
+	return b.doc
 }
 
 func (w *World) storeWorks() bool { return !w.now.Before(w.troubles.store) }
 
 // Read implements documents.Blobs.
-func (p ports) Read(ctx context.Context, name string) (data []byte, etag string, err error) {
+func (p ports) Read(ctx context.Context, name, known string) (data []byte, etag string, err error) {
 	w, c, f := p.f.world, callOf(ctx), well
 	if c != nil {
 		if f = c.ask(toStore, "read", name); f == lost || !w.storeWorks() {
 			return nil, "", c.noAnswer("read", name)
 		}
 	}
-	b, ok := w.blobs[name]
-	if !ok {
+	b := w.blobs[name]
+	if b == nil {
 		return nil, "", fault.New(fault.NotFound, "no blob %s", name)
 	}
 	if c != nil {
 		if err = c.answer(f, "read", name); err != nil {
 			return nil, "", err
 		}
-		if nva, isNVA := strings.CutPrefix(name, "nvas/"); isNVA {
-			c.revisions[nva], c.documents[nva], c.round.read = b.revision, b.data, true
+		if b.nva != "" {
+			c.documents[b.nva], c.round.read = b, true
 		}
+	}
+	if b.etag == known {
+		return nil, known, nil
 	}
 	return b.data, b.etag, nil
 }
@@ -58,15 +77,15 @@ func (p ports) Write(ctx context.Context, name string, data []byte, ifMatch stri
 			return "", c.noAnswer("write", name)
 		}
 	}
-	if b := w.blobs[name]; b.etag != ifMatch {
-		return "", fault.New(fault.Conflict, "blob %s has ETag %q, not %q", name, b.etag, ifMatch)
+	if w.etagOf(name) != ifMatch {
+		return "", fault.New(fault.Conflict, "blob %s has another ETag", name)
 	}
-	b := blob{data: data, etag: w.newETag()}
+	b := &blob{data: data, etag: p.f.newETag()}
 	if c != nil && c.got != "" && strings.HasPrefix(name, "targets/") {
 		c.round.decided = true // it waits, has ended, or is about to write
 	}
-	if strings.HasPrefix(name, "nvas/") {
-		b.revision = revisionIn(data)
+	if nva, is := strings.CutPrefix(name, "nvas/"+domain+"/"); is {
+		b.nva = strings.TrimSuffix(nva, ".json")
 	}
 	w.blobs[name] = b
 	if c == nil {
@@ -80,15 +99,18 @@ func (w *World) newETag() string {
 	return strconv.Itoa(w.etags)
 }
 
-// revisionIn finds the revision in the text of an NVA's document.
-func revisionIn(data []byte) uint64 {
-	_, rest, _ := bytes.Cut(data, []byte(`"revision":`))
-	digits, _, _ := bytes.Cut(rest, []byte(","))
-	n, err := strconv.ParseUint(string(digits), 10, 64)
-	if err != nil {
-		panic("sim: a document of an NVA without a revision: " + err.Error())
+// etagOf returns the ETag of a value, empty where there is none.
+func (w *World) etagOf(name string) string {
+	if b := w.blobs[name]; b != nil {
+		return b.etag
 	}
-	return n
+	return ""
+}
+
+// newETag never returns one twice, in whatever world: the functions keep what they have read by its ETag.
+func (f *functions) newETag() string {
+	f.etags++
+	return "blob-" + strconv.FormatUint(f.etags, 10)
 }
 
 // List implements documents.Blobs.

@@ -55,6 +55,7 @@ func TestHistories(t *testing.T) {
 func TestSameSeedSameHistory(t *testing.T) {
 	t.Parallel()
 	used := shelf{}
+	defer used.close()
 	for seed := range uint64(40) {
 		var first, second []string
 		h := newHistory(seed)

@@ -131,6 +131,7 @@ type Habits struct {
 	VisibleLate bool // a PUT is visible when its operation ends, not when it is accepted
 	Dedup       bool // the queues drop a message whose id they have seen in the last minutes
 	MaxBytes    int  // of one event; 0: no chunks
+	Instances   int  // of the function app, which share the calls; 0: one
 }
 
 // start is the first instant of every world.
@@ -146,10 +147,11 @@ type World struct {
 	agenda agenda
 
 	events, wakes *queue
-	blobs         map[string]blob
+	blobs         map[string]*blob
 	tables        []*table
 	nvas          []*nva
 	functions     *functions
+	own           bool    // the functions are this world's own
 	calls         []*call // that run
 	runs, sweeps  int
 	etags, parked int
@@ -197,40 +199,82 @@ func (w *World) violate(invariant, format string, args ...any) {
 	}
 }
 
-// functions are the product's functions over one world after the other. They outlive a world because reading a domain file costs more than
-// a whole history: the store's cache is warm when a world begins, as that of a function app which has run for a while is.
+// functions are the product's functions over one world after the other. They outlive a world because reading a domain file costs as much as
+// a good part of a history: the store's cache is warm when a world begins, as that of a function app which has run for a while is.
 type functions struct {
-	world     *World
-	text      string
+	world *World
+	text  string
+	etags uint64       // of the store's values
+	idle  []*coroutine // for calls to come
+
+	running    []*instance // in this world
+	cold, used []*instance // that have not been in it yet, that have
+}
+
+// instance is one process of the function app: what it keeps in memory the other does not know.
+type instance struct {
 	store     *documents.Store
 	ingest    *ingest.Ingest
 	reconcile *reconcile.Reconcile
 	sweep     *sweep.Sweep
 }
 
-// newFunctions wires the product as cmd/pointsman-handler does.
 func newFunctions(s Setup) *functions {
-	f := &functions{text: s.yaml()}
+	return &functions{text: s.yaml()}
+}
+
+// restart puts processes in the place of those that ran: they know nothing of this world but the domain file.
+func (f *functions) restart(count int) {
+	f.running = f.running[:0]
+	for range count {
+		last := len(f.cold) - 1
+		if last < 0 {
+			f.cold, last = append(f.cold, f.newInstance()), 0
+		}
+		i := f.cold[last]
+		f.cold = f.cold[:last]
+		f.running, f.used = append(f.running, i), append(f.used, i)
+		if _, err := i.store.Domain(context.Background(), domain); err != nil {
+			panic("sim: " + err.Error())
+		}
+	}
+}
+
+// begin gives the functions another world: what they have kept of earlier ones has other ETags, so they know nothing of it.
+func (f *functions) begin(w *World) {
+	f.world = w
+	f.cold, f.used = append(f.cold, f.used...), f.used[:0]
+}
+
+// newInstance wires the product as cmd/pointsman-handler does.
+func (f *functions) newInstance() *instance {
 	now := func() time.Time { return f.world.now }
 	log := slog.New(slog.DiscardHandler)
 	p := ports{f}
-	f.store = documents.NewStore(p, 1)
-	f.ingest = &ingest.Ingest{Store: f.store, Wakes: p, Lot: p, Now: now, Log: log, Patience: 20 * time.Second, Pause: p.pause}
-	f.reconcile = &reconcile.Reconcile{
-		Store: f.store, Tables: p, Wakes: p, Now: now, Lease: 30 * time.Second, Log: log,
+	store := documents.NewStore(p, 1)
+	i := &instance{store: store}
+	i.ingest = &ingest.Ingest{Store: store, Wakes: p, Lot: p, Now: now, Log: log, Patience: 20 * time.Second, Pause: p.pause}
+	i.reconcile = &reconcile.Reconcile{
+		Store: store, Tables: p, Wakes: p, Now: now, Lease: 30 * time.Second, Log: log,
 		NewRun: func() string { f.world.runs++; return "run-" + strconv.Itoa(f.world.runs) },
 	}
-	f.sweep = &sweep.Sweep{Store: f.store, Wakes: p, Now: now, Spread: 5 * time.Second, Log: log}
-	return f
+	i.sweep = &sweep.Sweep{Store: store, Wakes: p, Now: now, Spread: 5 * time.Second, Log: log}
+	return i
+}
+
+// instance returns the one that gets the call of that number.
+func (w *World) instance(call uint64) *instance {
+	return w.functions.running[call%uint64(len(w.functions.running))]
 }
 
 // newWorld returns a world in which nothing has happened yet. f must have been made from the same setup, or be nil.
 func newWorld(s Setup, h Habits, l *luck, f *functions) *World {
-	if f == nil {
+	own := f == nil
+	if own {
 		f = newFunctions(s)
 	}
-	w := &World{setup: s, habits: h, luck: l, now: start(), blobs: map[string]blob{}, functions: f}
-	f.world = w
+	w := &World{own: own, setup: s, habits: h, luck: l, now: start(), blobs: map[string]*blob{}, functions: f}
+	f.begin(w)
 	w.events, w.wakes = newQueue(w, "route-events"), newQueue(w, "reconcile")
 	for _, t := range s.Tables {
 		w.tables = append(w.tables, newTable(w, t.Name))
@@ -238,17 +282,15 @@ func newWorld(s Setup, h Habits, l *luck, f *functions) *World {
 	for _, n := range s.NVAs {
 		w.nvas = append(w.nvas, newNVA(w, n.Name))
 	}
-	w.blobs["accepted/"+domain+".yaml"] = blob{data: []byte(f.text), etag: "first"}
+	w.blobs["accepted/"+domain+".yaml"] = &blob{data: []byte(f.text), etag: "first"}
 	w.upload(f.text)
-	if _, err := f.store.Domain(context.Background(), domain); err != nil {
-		panic("sim: " + err.Error())
-	}
+	f.restart(max(h.Instances, 1))
 	return w
 }
 
 // upload replaces the domain file. The ETag follows from the content.
 func (w *World) upload(text string) {
-	w.blobs["domains/"+domain+".yaml"] = blob{data: []byte(text), etag: strconv.FormatUint(hash(text), 16)}
+	w.blobs["domains/"+domain+".yaml"] = &blob{data: []byte(text), etag: strconv.FormatUint(hash(text), 16)}
 }
 
 // table returns the table of that name.
@@ -298,6 +340,9 @@ func (w *World) advance(d time.Duration) { w.runUntil(w.now.Add(d)) }
 func (w *World) close() {
 	for _, i := range slices.Clone(w.calls) {
 		i.kill()
+	}
+	if w.own {
+		w.functions.close()
 	}
 }
 

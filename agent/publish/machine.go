@@ -264,9 +264,7 @@ func (m *Machine) bids() bool { return m.farewell.kind == event.Draining || m.re
 func (m *Machine) Next(now time.Time) Effects {
 	e := Effects{Notices: m.switches.takeNotices()}
 	if s, ok := m.switches.arm(now); ok {
-		s.Event = m.event(event.Expired, now)
-		s.Event.Version.Seq, s.Event.Beat = m.seq, s.Beat
-		e.Schedule = &s
+		e.Schedule = m.lastWord(s, now)
 	}
 	e.Cancel = m.switches.takeCancels()
 	due, ok := m.due(now)
@@ -279,6 +277,13 @@ func (m *Machine) Next(now time.Time) Effects {
 		e.Wake = due
 	}
 	return e
+}
+
+// lastWord returns the switch with the event that it sends.
+func (m *Machine) lastWord(s Schedule, now time.Time) *Schedule {
+	s.Event = m.event(event.Expired, now)
+	s.Event.Version.Seq, s.Event.Beat = m.seq, s.Beat
+	return &s
 }
 
 // due returns when the next batch is due; ok is false while there is none to send or one is in flight.

@@ -120,11 +120,15 @@ func (s *Store) Ensure(ctx context.Context) error {
 	return s.classify("create the container", "", err)
 }
 
-// Read returns a document and its ETag, or NotFound.
-func (s *Store) Read(ctx context.Context, name string) (data []byte, etag string, err error) {
-	response, err := s.container.NewBlobClient(name).DownloadStream(ctx, nil)
+// Read returns a document and its ETag, or NotFound. If the ETag is still known, nothing is sent and data is nil; an empty known asks for the document in
+// any case.
+func (s *Store) Read(ctx context.Context, name, known string) (data []byte, etag string, err error) {
+	response, err := s.container.NewBlobClient(name).DownloadStream(ctx, unless(known))
 	if err != nil {
 		return nil, "", s.classify("read", name, err)
+	}
+	if notModified(response) {
+		return nil, known, nil
 	}
 	body := response.NewRetryReader(ctx, &blob.RetryReaderOptions{MaxRetries: retries})
 	data, err = io.ReadAll(body)
@@ -230,6 +234,20 @@ func (s *Store) wroteBefore(ctx context.Context, name, id string) (ours bool, et
 		}
 	}
 	return false, "", nil
+}
+
+// unless is If-None-Match with the ETag, if there is one.
+func unless(known string) *blob.DownloadStreamOptions {
+	if known == "" {
+		return nil
+	}
+	etag := azcore.ETag(known)
+	return &blob.DownloadStreamOptions{AccessConditions: &blob.AccessConditions{ModifiedAccessConditions: &blob.ModifiedAccessConditions{IfNoneMatch: &etag}}}
+}
+
+// notModified reports whether the answer is a 304, which the SDK takes for a success without a body.
+func notModified(response blob.DownloadStreamResponse) bool {
+	return response.ErrorCode != nil && *response.ErrorCode == string(bloberror.ConditionNotMet)
 }
 
 // condition is If-Match with the ETag, or "there is none yet".

@@ -75,7 +75,7 @@ func (a account) write(t *testing.T, text, ifMatch string) string {
 
 func (a account) expect(t *testing.T, text, etag string) {
 	t.Helper()
-	data, gotTag, err := a.store.Read(t.Context(), document)
+	data, gotTag, err := a.store.Read(t.Context(), document, "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -86,7 +86,7 @@ func (a account) expect(t *testing.T, text, etag string) {
 
 func TestCompareAndSwap(t *testing.T) {
 	a := newAccount(t)
-	if _, _, err := a.store.Read(t.Context(), document); !fault.Is(err, fault.NotFound) {
+	if _, _, err := a.store.Read(t.Context(), document, ""); !fault.Is(err, fault.NotFound) {
 		t.Errorf("missing: %v", err)
 	}
 	if _, err := a.store.Write(t.Context(), document, nil, `"0x1"`); !fault.Is(err, fault.Conflict) {
@@ -116,9 +116,27 @@ func TestCompareAndSwap(t *testing.T) {
 	a.expect(t, "", third)
 }
 
+// The second reader asks again, and nothing is sent; a newer document is sent whatever it knew.
+func TestReadUnlessKnown(t *testing.T) {
+	a := newAccount(t)
+	if _, _, err := a.store.Read(t.Context(), document, `"0x1"`); !fault.Is(err, fault.NotFound) {
+		t.Errorf("missing: %v", err)
+	}
+	first := a.write(t, "one", "")
+	if data, etag, err := a.store.Read(t.Context(), document, first); err != nil || data != nil || etag != first {
+		t.Errorf("known: %q %s, %v", data, etag, err)
+	}
+	second := a.write(t, "one", first) // the same content
+	for _, known := range []string{"", first, `"0x1"`} {
+		if data, etag, err := a.store.Read(t.Context(), document, known); err != nil || string(data) != "one" || etag != second {
+			t.Errorf("known %s: %q %s, %v; want one %s", known, data, etag, err, second)
+		}
+	}
+}
+
 func (a account) etag(t *testing.T) string {
 	t.Helper()
-	_, etag, err := a.store.Read(t.Context(), document)
+	_, etag, err := a.store.Read(t.Context(), document, "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -214,7 +232,7 @@ func TestOneWinner(t *testing.T) {
 func TestOutage(t *testing.T) {
 	a := newAccount(t)
 	a.Faults().Outage(true)
-	_, _, err := a.store.Read(t.Context(), document)
+	_, _, err := a.store.Read(t.Context(), document, "")
 	if !fault.Is(err, fault.Transient) {
 		t.Errorf("read: %v", err)
 	}
@@ -258,7 +276,7 @@ func TestAppendersCreateOnce(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	data, _, err := a.store.Read(t.Context(), document)
+	data, _, err := a.store.Read(t.Context(), document, "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -290,12 +308,12 @@ func TestList(t *testing.T) {
 func TestRefusals(t *testing.T) {
 	a := newAccount(t)
 	wrong := newStore(t, connectionString(a.Server, base64.StdEncoding.EncodeToString([]byte("wrong"))), "state")
-	_, _, err := wrong.Read(t.Context(), document)
+	_, _, err := wrong.Read(t.Context(), document, "")
 	expectFault(t, err, fault.Denied, "check the key")
 	expectFault(t, wrong.Ensure(t.Context()), fault.Denied, "")
 
 	nowhere := newStore(t, connectionString(a.Server, key), "nowhere")
-	_, _, err = nowhere.Read(t.Context(), document)
+	_, _, err = nowhere.Read(t.Context(), document, "")
 	expectFault(t, err, fault.Denied, "create the container nowhere")
 	_, err = nowhere.Write(t.Context(), document, nil, "")
 	expectFault(t, err, fault.Denied, "create the container nowhere")

@@ -29,12 +29,12 @@ func (e *ensured) ready(ctx context.Context) (*blob.Store, error) {
 }
 
 // Read implements documents.Blobs.
-func (e *ensured) Read(ctx context.Context, name string) (data []byte, etag string, err error) {
+func (e *ensured) Read(ctx context.Context, name, known string) (data []byte, etag string, err error) {
 	s, err := e.ready(ctx)
 	if err != nil {
 		return nil, "", err
 	}
-	return s.Read(ctx, name)
+	return s.Read(ctx, name, known)
 }
 
 // Write implements documents.Blobs.

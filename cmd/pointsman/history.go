@@ -156,7 +156,7 @@ func again(seen map[string]bool, x written) bool {
 }
 
 func (h *historian) print(ctx context.Context, w io.Writer, store *blob.Store, file string, since time.Time, only netip.Prefix) error {
-	data, _, err := store.Read(ctx, file)
+	data, _, err := store.Read(ctx, file, "")
 	if err != nil {
 		return stateTrouble(ctx, err)
 	}

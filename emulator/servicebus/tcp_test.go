@@ -10,6 +10,7 @@ import (
 	"errors"
 	"math/big"
 	"net"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -22,10 +23,13 @@ import (
 	"github.com/pointsman/pointsman/emulator/servicebus"
 )
 
-// conformance is a namespace with a queue "plain" and a queue "dedup" (duplicate detection, 10 minutes) that nobody
-// else uses. It is named by a connection string, so that the suite can run against anything.
+// conformance is a namespace with the empty queues "plain", "dedup" (duplicate detection, 10 minutes) and "sessions" (with sessions), which nobody
+// else uses. POINTSMAN_SERVICEBUS names another than the emulator's by its connection string: a namespace in Azure, or Microsoft's emulator.
 func conformance(t *testing.T) (connectionString string) {
 	t.Helper()
+	if other := os.Getenv("POINTSMAN_SERVICEBUS"); other != "" {
+		return other
+	}
 	s, err := servicebus.Start(servicebus.Config{Queues: []servicebus.QueueConfig{
 		{Name: "plain"}, {Name: "dedup", DuplicateWindow: 10 * time.Minute}, {Name: "sessions", RequiresSession: true},
 	}})
@@ -37,7 +41,7 @@ func conformance(t *testing.T) (connectionString string) {
 }
 
 func TestConformance(t *testing.T) {
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	c := must[*azservicebus.Client](t)(azservicebus.NewClientFromConnectionString(conformance(t), nil))
 	defer func() { _ = c.Close(ctx) }()
@@ -53,6 +57,47 @@ func TestConformance(t *testing.T) {
 			if err := r.CompleteMessage(ctx, m, nil); err != nil {
 				t.Fatal(err)
 			}
+		}
+	})
+	// A run of Reconcile knows its own message by this.
+	t.Run("a redelivery has the same sequence number", func(t *testing.T) {
+		send(t, c, "plain", message("twice"), message("other"))
+		r := receiver(t, c, "plain", nil)
+		first := receive(t, r, 2)
+		if err := r.AbandonMessage(ctx, first[0], nil); err != nil {
+			t.Fatal(err)
+		}
+		again := receive(t, r, 1)[0]
+		if first[0].DeliveryCount != 1 || again.DeliveryCount != 2 || *again.SequenceNumber != *first[0].SequenceNumber || *first[1].SequenceNumber == *again.SequenceNumber {
+			t.Errorf("delivery %d of %d, then delivery %d of %d; the other is %d", first[0].DeliveryCount, *first[0].SequenceNumber,
+				again.DeliveryCount, *again.SequenceNumber, *first[1].SequenceNumber)
+		}
+		for _, m := range []*azservicebus.ReceivedMessage{again, first[1]} {
+			if err := r.CompleteMessage(ctx, m, nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
+	// The dead-man switch rests on this.
+	t.Run("schedule and cancel", func(t *testing.T) {
+		sender := must[*azservicebus.Sender](t)(c.NewSender("plain", nil))
+		defer func() { _ = sender.Close(ctx) }()
+		due := time.Now().Add(3 * time.Second)
+		moved := must[[]int64](t)(sender.ScheduleMessages(ctx, []*azservicebus.Message{message("moved")}, due, nil))
+		fires := must[[]int64](t)(sender.ScheduleMessages(ctx, []*azservicebus.Message{message("fires")}, due, nil))
+		if err := sender.CancelScheduledMessages(ctx, moved, nil); err != nil {
+			t.Fatal(err)
+		}
+		r := receiver(t, c, "plain", nil)
+		m := receive(t, r, 1)[0]
+		if early := due.Sub(*m.EnqueuedTime); string(m.Body) != "fires" || early > time.Second {
+			t.Errorf("%q came %v too early", m.Body, early)
+		}
+		if err := r.CompleteMessage(ctx, m, nil); err != nil {
+			t.Fatal(err)
+		}
+		if err := sender.CancelScheduledMessages(ctx, fires, nil); !hasCode(err, azservicebus.CodeNotFound) {
+			t.Errorf("cancelled after it fired: %v", err)
 		}
 	})
 	t.Run("duplicates", func(t *testing.T) {

@@ -66,13 +66,16 @@ func (w *world) etag(name string) string {
 	return fmt.Sprint(w.version[name])
 }
 
-func (w *world) Read(_ context.Context, name string) (data []byte, etag string, err error) {
+func (w *world) Read(_ context.Context, name, known string) (data []byte, etag string, err error) {
 	if err = w.fail("read " + name); err != nil {
 		return nil, "", err
 	}
 	data, ok := w.blobs[name]
 	if !ok {
 		return nil, "", fault.New(fault.NotFound, "no blob %s", name)
+	}
+	if w.etag(name) == known {
+		return nil, known, nil
 	}
 	return slices.Clone(data), w.etag(name), nil
 }

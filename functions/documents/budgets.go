@@ -17,12 +17,12 @@ func (s *Store) Budget(ctx context.Context, subscription string) (*budget.Budget
 		}
 		return b, nil
 	}
-	return read(ctx, s.blobs, budgetFile(subscription), "budget of subscription "+subscription, decode, fresh)
+	return read(ctx, s, budgetFile(subscription), "budget of subscription "+subscription, decode, fresh)
 }
 
 // SaveBudget writes the document if it still has that ETag and returns the new one.
 func (s *Store) SaveBudget(ctx context.Context, b *budget.Budget, etag string) (string, error) {
-	return save(ctx, s.blobs, budgetFile(b.Subscription), "budget of subscription "+b.Subscription, b, budget.Encode, etag)
+	return save(ctx, s, budgetFile(b.Subscription), "budget of subscription "+b.Subscription, b, budget.Encode, etag)
 }
 
 func budgetFile(subscription string) string { return "budgets/" + subscription + ".json" }

@@ -25,28 +25,40 @@ import (
 
 // Blobs is a linearizable set of named values.
 //
-// Read returns fault.NotFound for a missing name. Write replaces the value only if it still has the ETag ifMatch, or creates
+// Read returns fault.NotFound for a missing name. If the value still has the ETag known, Read answers with that ETag and without data: the answer
+// is as current as any other, only the value is not sent again. An empty known asks for the value in any case. Write replaces the value only if it still has the ETag ifMatch, or creates
 // it if ifMatch is empty, and answers fault.Conflict otherwise; an error of another kind means that the outcome is
 // unknown. List returns the names below a prefix in order. Append adds a line to a log and creates it at need.
 type Blobs interface {
-	Read(ctx context.Context, name string) (data []byte, etag string, err error)
+	Read(ctx context.Context, name, known string) (data []byte, etag string, err error)
 	Write(ctx context.Context, name string, data []byte, ifMatch string) (etag string, err error)
 	List(ctx context.Context, prefix string) ([]string, error)
 	Append(ctx context.Context, name string, line []byte) error
 }
 
-// Store gives the documents their types. It caches parsed domain files by ETag and nothing else.
+// Store gives the documents their types. It keeps what it has read or written, by ETag, to save the transfer and the decoding, never the question: every
+// read asks the store. So a read that begins after a write has ended sees that write, whoever wrote.
 type Store struct {
 	blobs    Blobs
 	parallel int
+	texts    *cache[[]byte]
+	nvas     *cache[*state.NVA] // for those who only read them
+	files    *cache[parsed]     // by their text
 
 	mu      sync.Mutex
 	domains map[string]Domain
 }
 
+// cacheSize bounds each generation of each cache, in bytes of JSON; decoded, a document takes about ten times its text. Twice this is about 500 NVAs of
+// 1,000 prefixes.
+const cacheSize = 4 << 20
+
 // NewStore returns a store over blobs that reads at most parallel documents at once; with 1 it makes no goroutine.
 func NewStore(blobs Blobs, parallel int) *Store {
-	return &Store{blobs: blobs, parallel: parallel, domains: map[string]Domain{}}
+	return &Store{
+		blobs: blobs, parallel: parallel, domains: map[string]Domain{},
+		texts: newCache[[]byte](cacheSize), nvas: newCache[*state.NVA](cacheSize), files: newCache[parsed](cacheSize),
+	}
 }
 
 // Domain is a domain file in force.
@@ -59,15 +71,16 @@ type Domain struct {
 // Domain returns the domain file in force. A file that is not valid changes nothing: the last valid one stays in force, and Problems says
 // what is wrong with the newest. fault.NotFound: there is no such file; fault.Poison: there is one, and there was never a valid one.
 func (s *Store) Domain(ctx context.Context, name string) (Domain, error) {
-	text, etag, err := s.blobs.Read(ctx, domainFile(name))
+	cached := s.cached(name)
+	text, etag, err := s.blobs.Read(ctx, domainFile(name), cached.ETag)
 	if err != nil {
 		return Domain{}, fmt.Errorf("domain file %s: %w", name, err)
 	}
-	if cached, ok := s.cached(name); ok && cached.ETag == etag {
+	if cached.ETag != "" && etag == cached.ETag {
 		return cached, nil
 	}
 	d := Domain{ETag: etag}
-	if d.Config, d.Problems = parse(name, text); len(d.Problems) > 0 {
+	if d.Config, d.Problems = s.parse(name, text); len(d.Problems) > 0 {
 		d.Config, err = s.lastGood(ctx, name, d.Problems)
 	} else {
 		err = s.accept(ctx, name, text)
@@ -81,11 +94,28 @@ func (s *Store) Domain(ctx context.Context, name string) (Domain, error) {
 	return d, nil
 }
 
-func (s *Store) cached(name string) (Domain, bool) {
+// cached returns the domain file as it was read last; without an ETag if it never was.
+func (s *Store) cached(name string) Domain {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	d, ok := s.domains[name]
-	return d, ok
+	return s.domains[name]
+}
+
+// parsed is a domain file that was read, in force or not.
+type parsed struct {
+	config   *config.Domain
+	problems located.Problems
+}
+
+// parse is the function parse, done once for a text: the last valid file was the newest before, and a mistake is mended by what was there.
+func (s *Store) parse(name string, text []byte) (*config.Domain, located.Problems) {
+	key := name + ": " + string(text)
+	p := s.files.get(key).doc
+	if p.config == nil && p.problems == nil {
+		p.config, p.problems = parse(name, text)
+		s.files.keep(key, kept[parsed]{doc: p, size: len(text)})
+	}
+	return p.config, p.problems
 }
 
 // parse checks also that the file is about the domain that its name says.
@@ -98,14 +128,14 @@ func parse(name string, text []byte) (*config.Domain, located.Problems) {
 }
 
 func (s *Store) lastGood(ctx context.Context, name string, problems located.Problems) (*config.Domain, error) {
-	text, _, err := s.blobs.Read(ctx, acceptedFile(name))
+	text, _, err := s.blobs.Read(ctx, acceptedFile(name), "")
 	if fault.Is(err, fault.NotFound) {
 		return nil, fault.New(fault.Poison, "domain file %s is not valid, and no valid one came before it: %w", name, problems)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("last valid domain file %s: %w", name, err)
 	}
-	d, worse := parse(name, text)
+	d, worse := s.parse(name, text)
 	if len(worse) > 0 {
 		return nil, fault.New(fault.Poison, "domain file %s is not valid, and neither is the last accepted one: %w", name, problems)
 	}
@@ -114,7 +144,7 @@ func (s *Store) lastGood(ctx context.Context, name string, problems located.Prob
 
 // accept keeps a valid file as the one to fall back to. Losing a race is fine: the winner stored a valid file too.
 func (s *Store) accept(ctx context.Context, name string, text []byte) error {
-	old, etag, err := s.blobs.Read(ctx, acceptedFile(name))
+	old, etag, err := s.blobs.Read(ctx, acceptedFile(name), "")
 	if err != nil && !fault.Is(err, fault.NotFound) {
 		return fmt.Errorf("last valid domain file %s: %w", name, err)
 	}
@@ -143,16 +173,43 @@ func (s *Store) Domains(ctx context.Context) ([]string, error) {
 	return names, nil
 }
 
-// NVA returns an NVA's document and its ETag; a new document with an empty ETag where there is none.
-func (s *Store) NVA(ctx context.Context, domain, name string) (*state.NVA, string, error) {
-	body, etag, err := s.blobs.Read(ctx, nvaFile(domain, name))
-	if fault.Is(err, fault.NotFound) {
-		return state.NewNVA(domain, name), "", nil
+// text returns a document's text, which is only sent if it is not the one that is kept.
+func (s *Store) text(ctx context.Context, name string) (text []byte, etag string, err error) {
+	known := s.texts.get(name)
+	text, etag, err = s.blobs.Read(ctx, name, known.etag)
+	switch {
+	case err != nil:
+		return nil, "", err
+	case known.is(etag):
+		return known.doc, etag, nil
 	}
-	if err != nil {
+	s.texts.keep(name, kept[[]byte]{text, etag, len(text)})
+	return text, etag, nil
+}
+
+// write writes a document if it still has the ETag, and keeps its text.
+func (s *Store) write(ctx context.Context, name string, text []byte, ifMatch string) (etag string, err error) {
+	if etag, err = s.blobs.Write(ctx, name, text, ifMatch); err != nil {
+		return "", err
+	}
+	s.texts.keep(name, kept[[]byte]{text, etag, len(text)})
+	return etag, nil
+}
+
+// NVA returns an NVA's document, the caller's own, and its ETag; a new document with an empty ETag where there is none.
+func (s *Store) NVA(ctx context.Context, domain, name string) (*state.NVA, string, error) {
+	file := nvaFile(domain, name)
+	text, etag, err := s.text(ctx, file)
+	switch {
+	case fault.Is(err, fault.NotFound):
+		return state.NewNVA(domain, name), "", nil
+	case err != nil:
 		return nil, "", fmt.Errorf("document of nva %s/%s: %w", domain, name, err)
 	}
-	doc, err := state.DecodeNVA(body)
+	if known := s.nvas.get(file); known.is(etag) {
+		return known.doc.Copy(), etag, nil
+	}
+	doc, err := state.DecodeNVA(text)
 	if err != nil {
 		return nil, "", fault.New(fault.Bug, "%w", err)
 	}
@@ -161,22 +218,36 @@ func (s *Store) NVA(ctx context.Context, domain, name string) (*state.NVA, strin
 
 // SaveNVA writes the document if it still has that ETag and returns the new one.
 func (s *Store) SaveNVA(ctx context.Context, doc *state.NVA, etag string) (string, error) {
-	body, err := state.EncodeNVA(doc)
-	if err != nil {
-		return "", fault.New(fault.Bug, "%w", err)
-	}
-	etag, err = s.blobs.Write(ctx, nvaFile(doc.Domain, doc.Name), body, etag)
-	if err != nil {
-		return "", fmt.Errorf("save document of nva %s/%s: %w", doc.Domain, doc.Name, err)
-	}
-	return etag, nil
+	return save(ctx, s, nvaFile(doc.Domain, doc.Name), "document of nva "+doc.Domain+"/"+doc.Name, doc, state.EncodeNVA, etag)
 }
 
-// NVAs returns the documents of all NVAs of the domain file, by name; those that hold nothing are missing.
+// sharedNVA returns an NVA's document, which belongs to all callers: it must not be changed.
+func (s *Store) sharedNVA(ctx context.Context, domain, name string) (*state.NVA, error) {
+	file := nvaFile(domain, name)
+	text, etag, err := s.text(ctx, file)
+	switch {
+	case fault.Is(err, fault.NotFound):
+		return state.NewNVA(domain, name), nil
+	case err != nil:
+		return nil, fmt.Errorf("document of nva %s/%s: %w", domain, name, err)
+	}
+	if known := s.nvas.get(file); known.is(etag) {
+		return known.doc, nil
+	}
+	doc, err := state.DecodeNVA(text)
+	if err != nil {
+		return nil, fault.New(fault.Bug, "%w", err)
+	}
+	s.nvas.keep(file, kept[*state.NVA]{doc, etag, len(text)})
+	return doc, nil
+}
+
+// NVAs returns the documents of all NVAs of the domain file, by name; those that hold nothing are missing. Other callers may hold the same documents: they must
+// not be changed.
 func (s *Store) NVAs(ctx context.Context, d *config.Domain) (map[string]*state.NVA, error) {
 	docs := make([]*state.NVA, len(d.NVAs))
 	errs := make([]error, len(d.NVAs))
-	s.each(len(d.NVAs), func(i int) { docs[i], _, errs[i] = s.NVA(ctx, d.Name, d.NVAs[i].Name) })
+	s.each(len(d.NVAs), func(i int) { docs[i], errs[i] = s.sharedNVA(ctx, d.Name, d.NVAs[i].Name) })
 	out := map[string]*state.NVA{}
 	for i, doc := range docs {
 		if errs[i] != nil {
@@ -209,80 +280,63 @@ func (s *Store) each(n int, do func(i int)) {
 // Target returns a target's document and its ETag; a new document with an empty ETag where there is none, or where the domain file now
 // names another table.
 func (s *Store) Target(ctx context.Context, domain string, t config.Target) (*state.Target, string, error) {
-	body, etag, err := s.blobs.Read(ctx, targetFile(domain, t.Name))
-	if fault.Is(err, fault.NotFound) {
-		return state.NewTarget(domain, t.Name, t.RouteTable), "", nil
+	fresh := func() *state.Target { return state.NewTarget(domain, t.Name, t.RouteTable) }
+	doc, etag, err := read(ctx, s, targetFile(domain, t.Name), "document of target "+domain+"/"+t.Name, state.DecodeTarget, fresh)
+	if err != nil || config.SameTable(doc.Table, t.RouteTable) {
+		return doc, etag, err
 	}
-	if err != nil {
-		return nil, "", fmt.Errorf("document of target %s/%s: %w", domain, t.Name, err)
-	}
-	doc, err := state.DecodeTarget(body)
-	if err != nil {
-		return nil, "", fault.New(fault.Bug, "%w", err)
-	}
-	if !config.SameTable(doc.Table, t.RouteTable) {
-		fresh := state.NewTarget(domain, t.Name, t.RouteTable)
-		fresh.Outcomes = doc.Outcomes // what is still to be told happened all the same
-		return fresh, etag, nil
-	}
-	return doc, etag, nil
+	other := fresh()
+	other.Outcomes = doc.Outcomes // what is still to be told happened all the same
+	return other, etag, nil
 }
 
 // SaveTarget writes the document if it still has that ETag and returns the new one.
 func (s *Store) SaveTarget(ctx context.Context, doc *state.Target, etag string) (string, error) {
-	body, err := state.EncodeTarget(doc)
-	if err != nil {
-		return "", fault.New(fault.Bug, "%w", err)
-	}
-	etag, err = s.blobs.Write(ctx, targetFile(doc.Domain, doc.Name), body, etag)
-	if err != nil {
-		return "", fmt.Errorf("save document of target %s/%s: %w", doc.Domain, doc.Name, err)
-	}
-	return etag, nil
+	return save(ctx, s, targetFile(doc.Domain, doc.Name), "document of target "+doc.Domain+"/"+doc.Name, doc, state.EncodeTarget, etag)
 }
 
 // Beliefs returns what was told of a domain's NVAs, and its ETag; a new document with an empty ETag where there is none.
 func (s *Store) Beliefs(ctx context.Context, domain string) (*state.Beliefs, string, error) {
-	return read(ctx, s.blobs, beliefsFile(domain), "beliefs of domain "+domain, state.DecodeBeliefs, func() *state.Beliefs { return state.NewBeliefs(domain) })
+	return read(ctx, s, beliefsFile(domain), "beliefs of domain "+domain, state.DecodeBeliefs, func() *state.Beliefs { return state.NewBeliefs(domain) })
 }
 
 // SaveBeliefs writes the document if it still has that ETag and returns the new one.
 func (s *Store) SaveBeliefs(ctx context.Context, doc *state.Beliefs, etag string) (string, error) {
-	return save(ctx, s.blobs, beliefsFile(doc.Domain), "beliefs of domain "+doc.Domain, doc, state.EncodeBeliefs, etag)
+	return save(ctx, s, beliefsFile(doc.Domain), "beliefs of domain "+doc.Domain, doc, state.EncodeBeliefs, etag)
 }
 
 // DriftCounts returns what the function Drift did with Azure's events, and its ETag; a new document with an empty ETag where there is none.
 func (s *Store) DriftCounts(ctx context.Context) (*state.DriftCounts, string, error) {
-	return read(ctx, s.blobs, driftFile, "counts of drift", state.DecodeDriftCounts, state.NewDriftCounts)
+	return read(ctx, s, driftFile, "counts of drift", state.DecodeDriftCounts, state.NewDriftCounts)
 }
 
 // SaveDriftCounts writes the document if it still has that ETag and returns the new one.
 func (s *Store) SaveDriftCounts(ctx context.Context, doc *state.DriftCounts, etag string) (string, error) {
-	return save(ctx, s.blobs, driftFile, "counts of drift", doc, state.EncodeDriftCounts, etag)
+	return save(ctx, s, driftFile, "counts of drift", doc, state.EncodeDriftCounts, etag)
 }
 
 // read returns a document and its ETag; a fresh one with an empty ETag where there is none.
-func read[D any](ctx context.Context, blobs Blobs, name, what string, decode func([]byte) (D, error), fresh func() D) (doc D, etag string, err error) {
+func read[D any](ctx context.Context, s *Store, name, what string, decode func([]byte) (D, error), fresh func() D) (doc D, etag string, err error) {
 	var none D
-	body, etag, err := blobs.Read(ctx, name)
+	text, etag, err := s.text(ctx, name)
 	if fault.Is(err, fault.NotFound) {
 		return fresh(), "", nil
 	}
 	if err != nil {
 		return none, "", fmt.Errorf("%s: %w", what, err)
 	}
-	if doc, err = decode(body); err != nil {
+	if doc, err = decode(text); err != nil {
 		return none, "", fault.New(fault.Bug, "%w", err)
 	}
 	return doc, etag, nil
 }
 
-func save[D any](ctx context.Context, blobs Blobs, name, what string, doc D, encode func(D) ([]byte, error), etag string) (string, error) {
-	body, err := encode(doc)
+func save[D any](ctx context.Context, s *Store, name, what string, doc D, encode func(D) ([]byte, error), etag string) (string, error) {
+	text, err := encode(doc)
 	if err != nil {
 		return "", fault.New(fault.Bug, "%w", err)
 	}
-	if etag, err = blobs.Write(ctx, name, body, etag); err != nil {
+	if etag, err = s.write(ctx, name, text, etag); err != nil {
 		return "", fmt.Errorf("save %s: %w", what, err)
 	}
 	return etag, nil

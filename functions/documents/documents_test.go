@@ -38,6 +38,7 @@ type blobs struct {
 	mu      sync.Mutex
 	values  map[string]value
 	version int
+	sent    []string // names of the values that Read sent
 	fail    func(op string) error
 	before  func(op string) // outside of the lock
 }
@@ -53,7 +54,7 @@ func (b *blobs) set(name, text string) {
 	b.values[name] = value{[]byte(text), fmt.Sprint(b.version)}
 }
 
-func (b *blobs) Read(_ context.Context, name string) ([]byte, string, error) {
+func (b *blobs) Read(_ context.Context, name, known string) ([]byte, string, error) {
 	b.before("read " + name)
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -64,6 +65,10 @@ func (b *blobs) Read(_ context.Context, name string) ([]byte, string, error) {
 	if !ok {
 		return nil, "", fault.New(fault.NotFound, "no blob %s", name)
 	}
+	if v.etag == known {
+		return nil, known, nil
+	}
+	b.sent = append(b.sent, name)
 	return slices.Clone(v.data), v.etag, nil
 }
 
@@ -223,6 +228,122 @@ func TestNVAs(t *testing.T) {
 	b.set("nvas/hub/nva-b.json", "damaged")
 	if _, err = store.NVAs(t.Context(), domain(t)); !fault.Is(err, fault.Bug) {
 		t.Errorf("a damaged document: %v", err)
+	}
+}
+
+func merge(t *testing.T, doc *state.NVA, seq uint64) {
+	t.Helper()
+	e := event.Event{Domain: "hub", NVA: "nva-a", Kind: event.Alive, Version: event.Version{Epoch: 1, Seq: seq}, Boot: "b"}
+	if _, err := doc.Merge(e, time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Two processes write by turns: each sees what the other wrote, and what is known is not sent again.
+func TestKeptDocumentsAreNeverOld(t *testing.T) {
+	b := newBlobs()
+	b.set("domains/hub.yaml", hub)
+	stores := []*documents.Store{documents.NewStore(b, 1), documents.NewStore(b, 1)}
+	for turn := range uint64(6) {
+		store := stores[turn/2%2] // each writes twice: its own document is known the second time
+		d, err := store.Domain(t.Context(), "hub")
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.sent = nil
+		doc, etag, err := store.NVA(t.Context(), "hub", "nva-a")
+		if err != nil || doc.Claim.Seq != turn {
+			t.Fatalf("turn %d reads event %d, %v", turn, doc.Claim.Seq, err)
+		}
+		target, targetTag, err := store.Target(t.Context(), "hub", d.Config.Targets[0])
+		if err != nil || target.Writes != turn {
+			t.Fatalf("turn %d reads %d writes, %v", turn, target.Writes, err)
+		}
+		if known := turn == 0 || turn%2 == 1; known != (len(b.sent) == 0) {
+			t.Errorf("turn %d: sent %q", turn, b.sent)
+		}
+		merge(t, doc, turn+1)
+		target.Writes++
+		if _, err = store.SaveNVA(t.Context(), doc, etag); err != nil {
+			t.Fatal(err)
+		}
+		if _, err = store.SaveTarget(t.Context(), target, targetTag); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// What a caller does to its document before or after it is saved, or without saving it, is its own affair.
+func TestDocumentsAreTheCallersOwn(t *testing.T) {
+	b := newBlobs()
+	store := documents.NewStore(b, 1)
+	d := domain(t)
+	mine, etag, err := store.NVA(t.Context(), "hub", "nva-a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	merge(t, mine, 1)
+	if _, err = store.SaveNVA(t.Context(), mine, etag); err != nil {
+		t.Fatal(err)
+	}
+	target, etag, err := store.Target(t.Context(), "hub", d.Targets[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	target.Claim([]string{"pointsman-x"})
+	if _, err = store.SaveTarget(t.Context(), target, etag); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // change what was saved, then what was read
+		merge(t, mine, 2)
+		mine.Outbox = true
+		target.Claim([]string{"pointsman-y"})
+		target.Owned[0] = "spoiled"
+		docs, failed := store.NVAs(t.Context(), d)
+		if failed != nil || docs["nva-a"].Claim.Seq != 1 || docs["nva-a"].Outbox {
+			t.Fatalf("%+v, %v", docs["nva-a"], failed)
+		}
+		if mine, _, err = store.NVA(t.Context(), "hub", "nva-a"); err != nil || mine.Claim.Seq != 1 || mine.Outbox {
+			t.Fatalf("%+v, %v", mine, err)
+		}
+		if target, _, err = store.Target(t.Context(), "hub", d.Targets[0]); err != nil || !slices.Equal(target.Owned, []string{"pointsman-x"}) {
+			t.Fatalf("%+v, %v", target, err)
+		}
+	}
+}
+
+// A write of which nobody knows whether it was done leaves nothing behind that could be taken for the document.
+func TestWriteOfUnknownOutcomeIsNotKept(t *testing.T) {
+	for _, done := range []bool{true, false} {
+		b := newBlobs()
+		store := documents.NewStore(b, 1)
+		doc, etag, err := store.NVA(t.Context(), "hub", "nva-a")
+		if err != nil {
+			t.Fatal(err)
+		}
+		merge(t, doc, 1)
+		if etag, err = store.SaveNVA(t.Context(), doc, etag); err != nil {
+			t.Fatal(err)
+		}
+		merge(t, doc, 2)
+		b.before = func(op string) {
+			if body, failed := state.EncodeNVA(doc); done && failed == nil && strings.HasPrefix(op, "write") {
+				b.set("nvas/hub/nva-a.json", string(body))
+			}
+		}
+		b.fail = func(op string) error {
+			if strings.HasPrefix(op, "write") {
+				return errors.New("no answer")
+			}
+			return nil
+		}
+		if _, err = store.SaveNVA(t.Context(), doc, etag); !fault.Is(err, fault.Transient) {
+			t.Fatal(err)
+		}
+		doc, _, err = store.NVA(t.Context(), "hub", "nva-a")
+		if err != nil || (doc.Claim.Seq == 2) != done {
+			t.Errorf("done %t: reads event %d, %v", done, doc.Claim.Seq, err)
+		}
 	}
 }
 

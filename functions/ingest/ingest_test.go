@@ -94,13 +94,15 @@ func (w *world) call(op string, effect func() error) error {
 	return err
 }
 
-func (w *world) Read(_ context.Context, name string) (data []byte, etag string, err error) {
+func (w *world) Read(_ context.Context, name, known string) (data []byte, etag string, err error) {
 	err = w.call("read "+name, func() error {
 		v, ok := w.blobs[name]
 		if !ok {
 			return fault.New(fault.NotFound, "no blob %s", name)
 		}
-		data, etag = slices.Clone(v.data), v.etag
+		if etag = v.etag; etag != known {
+			data = slices.Clone(v.data)
+		}
 		return nil
 	})
 	return data, etag, err

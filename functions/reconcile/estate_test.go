@@ -141,13 +141,15 @@ func (e *estate) locked(takes time.Duration, do func()) {
 	do()
 }
 
-func (e *estate) Read(_ context.Context, name string) (data []byte, etag string, err error) {
+func (e *estate) Read(_ context.Context, name, known string) (data []byte, etag string, err error) {
 	e.locked(storeTakes, func() {
 		v, ok := e.blobs[name]
 		if !ok {
 			err = fault.New(fault.NotFound, "no blob %s", name)
 		}
-		data, etag = v.data, v.etag
+		if etag = v.etag; etag != known {
+			data = v.data
+		}
 	})
 	return data, etag, err
 }

@@ -75,9 +75,12 @@ func (x *run) record(doc *state.Target, e ended) {
 	x.before = before{view: doc.View, hindered: group.Hindered(doc)}
 	doc.Note(e.Result)
 	doc.Writes += uint64(x.done)
-	doc.Pending, doc.FireAt, doc.NotBefore = nil, time.Time{}, time.Time{}
+	doc.FireAt, doc.NotBefore = time.Time{}, time.Time{}
 	if e.wait() > 0 {
 		doc.NotBefore = e.At.Add(e.wait())
+	}
+	if e.view != nil || x.done > 0 { // else nothing was decided or written: the staleness gathered so far still counts
+		doc.Pending = nil
 	}
 	x.decide(doc, e)
 	if x.subnets != nil {

@@ -502,6 +502,32 @@ func TestRedeliveryTakesOverAtOnce(t *testing.T) {
 	w.atRest(others)
 }
 
+// A queue that does not look for duplicates can hold two messages of one id. Neither takes the other's run over, however often it was delivered.
+func TestAnotherMessageOfTheSameIDTakesNothingOver(t *testing.T) {
+	w := settledWorld(t)
+	others := w.unmanaged()
+	w.said("nva-a", event.Expired, nil)
+	first := w.next()
+	twin := &delivery{Message: first.Message, sequence: first.sequence + 1000, due: w.now, count: 1}
+	w.queue = append(w.queue, twin)
+	w.meddle = func(op string) {
+		if op != "put" || twin.count > 1 {
+			return
+		}
+		gets := w.gets
+		w.deliver(twin) // its second delivery, in the midst of the first one's write
+		if w.gets != gets {
+			t.Error("the twin went to work while the first one is at it")
+		}
+	}
+	w.deliver(first)
+	if twin.count != 2 {
+		t.Fatal("the twin was not delivered")
+	}
+	w.rest()
+	w.atRest(others)
+}
+
 // Another message waits for the lease of the dead run, no longer.
 func TestLeaseKeepsOthersAwayUntilItRunsOut(t *testing.T) {
 	w := settledWorld(t)
@@ -631,6 +657,49 @@ func TestForeignRouteOfOurNameStays(t *testing.T) {
 	}
 	if got := w.document().Result.Blocked; len(got) != 1 || !strings.Contains(got[0], "theirs") {
 		t.Errorf("blocked: %q", got)
+	}
+}
+
+// What a change has waited for counts also when its write is refused: it need not wait that long again.
+func TestWaitIsNotForgotten(t *testing.T) {
+	for name, refusal := range map[string]*fault.Error{
+		"busy":      {Kind: fault.Throttled, Code: fault.CodeBusy, RetryAfter: 3 * time.Second, Err: errors.New("another operation")},
+		"throttled": {Kind: fault.Throttled, RetryAfter: 3 * time.Second, Err: errors.New("quota")},
+		"denied":    {Kind: fault.Denied, Err: errors.New("no right")},
+	} {
+		for _, op := range []string{"put", "get"} {
+			t.Run(name+" at "+op, func(t *testing.T) {
+				w := newWorld(t, domainFile("60", ""))
+				w.said("nva-a", event.Snapshot, announce(prefixes(2)...)) // worth 60 after 10 s
+				w.deliver(w.next())
+				w.now = w.now.Add(10 * time.Second)
+				w.fate = nth(op, 1, 1, fate{skip: true, err: refusal})
+				w.deliver(w.next())
+				if doc := w.document(); w.puts != 0 || doc.Pending == nil || doc.Result.Outcome == state.Waiting {
+					t.Fatalf("%d PUTs, outcome %s, pending %v", w.puts, doc.Result.Outcome, doc.Pending)
+				}
+				w.fate = func(string) fate { return fate{} }
+				w.now = w.now.Add(3 * time.Second)
+				w.wake("sweep/1")
+				for d := w.next(); d != nil; d = w.next() {
+					w.deliver(d)
+				}
+				// A quota that is used up is spared for dead next hops; what the change has waited for is kept all the same.
+				for doc := w.document(); doc.Result.Outcome == state.Waiting; doc = w.document() {
+					if doc.Pending == nil || doc.Pending.Accrued < 60 {
+						t.Fatalf("it waits for its turn, pending %+v: want at least the 60 that it had", doc.Pending)
+					}
+					w.now = doc.FireAt
+					w.wake(fmt.Sprintf("sweep/%d", w.now.Unix()))
+					for d := w.next(); d != nil; d = w.next() {
+						w.deliver(d)
+					}
+				}
+				if doc := w.document(); w.puts != 1 || doc.Pending != nil {
+					t.Errorf("%d PUTs, pending %v, outcome %s; want one at once", w.puts, doc.Pending, doc.Result.Outcome)
+				}
+			})
+		}
 	}
 }
 

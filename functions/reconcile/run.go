@@ -102,7 +102,9 @@ func (x *run) tryClaim(ctx context.Context) (free bool, _ error) {
 	case held:
 		doc.Wakes++
 	case !doc.Holds(x.id):
-		doc.Intents = append(doc.Intents, state.Intent{Run: x.id, Wake: x.message.ID, Since: x.started, Until: x.Now().Add(x.Lease), Ahead: x.ahead})
+		doc.Intents = append(doc.Intents, state.Intent{
+			Run: x.id, Wake: x.message.ID, Sequence: x.message.SequenceNumber, Since: x.started, Until: x.Now().Add(x.Lease), Ahead: x.ahead,
+		})
 	}
 	if etag, err = x.Store.SaveTarget(ctx, doc, etag); err != nil {
 		return false, err
@@ -123,10 +125,11 @@ func (x *run) early(doc *state.Target) bool {
 }
 
 // holder returns the intent that keeps this run away. An intent that an earlier delivery of this very message left does not: the host gives a
-// message back when the handler died or its lock was lost, and the protocol is safe against an owner that lives on.
+// message back when the handler died or its lock was lost, and the protocol is safe against an owner that lives on. The sequence number tells it from
+// another message of the same id, of which there can be several where the queue does not look for duplicates.
 func (x *run) holder(doc *state.Target) (state.Intent, bool) {
 	for _, i := range doc.Intents {
-		mine := i.Run == x.id || x.message.DeliveryCount > 1 && i.Wake == x.message.ID
+		mine := i.Run == x.id || x.message.DeliveryCount > 1 && i.Wake == x.message.ID && i.Sequence == x.message.SequenceNumber
 		if !mine && x.Now().Before(i.Until) {
 			return i, true
 		}

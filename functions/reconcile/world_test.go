@@ -83,6 +83,7 @@ type world struct {
 	sent     map[string]bool // ids, for duplicate detection
 	runs     int
 	seqs     map[string]uint64
+	sequence int64 // of the last message
 	log      strings.Builder
 	ops      []string // calls of ports by runs, in order
 	gets     int
@@ -115,10 +116,11 @@ type table struct {
 // delivery is a message in the queue.
 type delivery struct {
 	message.Message
-	due   time.Time
-	count int
-	held  bool
-	lock  int // changes when the lock passes to another or runs out
+	sequence int64
+	due      time.Time
+	count    int
+	held     bool
+	lock     int // changes when the lock passes to another or runs out
 }
 
 // release gives the message back.
@@ -178,14 +180,16 @@ func (a *actor) call(op string, effect func() error) error {
 	return err
 }
 
-func (a *actor) Read(_ context.Context, name string) (data []byte, etag string, err error) {
+func (a *actor) Read(_ context.Context, name, known string) (data []byte, etag string, err error) {
 	err = a.call("read "+name, func() error {
 		v, ok := a.blobs[name]
 		if !ok {
 			return fault.New(fault.NotFound, "no blob %s", name)
 		}
-		data, etag = slices.Clone(v.data), v.etag
-		if doc, bad := state.DecodeNVA(data); bad == nil && strings.HasPrefix(name, "nvas/") {
+		if etag = v.etag; etag != known {
+			data = slices.Clone(v.data)
+		}
+		if doc, bad := state.DecodeNVA(v.data); bad == nil && strings.HasPrefix(name, "nvas/") {
 			a.seen[doc.Name] = doc.Revision
 		}
 		return nil
@@ -324,7 +328,8 @@ func (w *world) enqueue(m message.Message, at time.Time) {
 	if at.Before(w.now) {
 		at = w.now
 	}
-	w.queue = append(w.queue, &delivery{Message: m, due: at})
+	w.sequence++
+	w.queue = append(w.queue, &delivery{Message: m, sequence: w.sequence, due: at})
 }
 
 // function returns the function over an actor's ports.
@@ -366,7 +371,7 @@ func (w *world) calls(d *delivery) iter.Seq[string] {
 				w.settle(d, lock, errors.New("its lock runs out"))
 			}
 		}()
-		err := w.function(a).Handle(w.t.Context(), invocation.Message{Body: d.Body, ID: d.ID, DeliveryCount: d.count})
+		err := w.function(a).Handle(w.t.Context(), invocation.Message{Body: d.Body, ID: d.ID, DeliveryCount: d.count, SequenceNumber: d.sequence})
 		w.settle(d, lock, err)
 	}
 }

@@ -3,6 +3,7 @@ package route
 
 import (
 	"cmp"
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -55,22 +56,26 @@ func Compare(a, b netip.Prefix) int {
 // Forbidden says why a prefix must never be steered, or "" when it may. The list is Azure's for address spaces
 // (Virtual Network FAQ): multicast, broadcast, loopback, link-local and Azure's own platform address.
 func Forbidden(p netip.Prefix) string {
-	for _, f := range [...]struct{ prefix, why string }{
-		{"224.0.0.0/4", "multicast"},
-		{"255.255.255.255/32", "broadcast"},
-		{"127.0.0.0/8", "loopback"},
-		{"169.254.0.0/16", "link-local"},
-		{"168.63.129.16/32", "Azure's platform address"},
-		{"ff00::/8", "multicast"},
-		{"fe80::/10", "link-local"},
-		{"::1/128", "loopback"},
-	} {
-		inner := netip.MustParsePrefix(f.prefix)
-		if inner.Bits() <= p.Bits() && inner.Contains(p.Addr()) {
+	for _, f := range forbidden {
+		if f.prefix.Bits() <= p.Bits() && f.prefix.Contains(p.Addr()) {
 			return f.why
 		}
 	}
 	return ""
+}
+
+var forbidden = [...]struct { //nolint:gochecknoglobals // a table
+	prefix netip.Prefix
+	why    string
+}{
+	{netip.MustParsePrefix("224.0.0.0/4"), "multicast"},
+	{netip.MustParsePrefix("255.255.255.255/32"), "broadcast"},
+	{netip.MustParsePrefix("127.0.0.0/8"), "loopback"},
+	{netip.MustParsePrefix("169.254.0.0/16"), "link-local"},
+	{netip.MustParsePrefix("168.63.129.16/32"), "Azure's platform address"},
+	{netip.MustParsePrefix("ff00::/8"), "multicast"},
+	{netip.MustParsePrefix("fe80::/10"), "link-local"},
+	{netip.MustParsePrefix("::1/128"), "loopback"},
 }
 
 // Digest is an order-free fingerprint of a RIB: the sum, modulo 2^64, of the hash of every entry. Adding and removing an
@@ -84,24 +89,33 @@ func (d Digest) Add(e Entry) Digest { return d + Digest(hash(e)) }
 func (d Digest) Remove(e Entry) Digest { return d - Digest(hash(e)) }
 
 // String returns 16 hexadecimal digits.
-func (d Digest) String() string { return fmt.Sprintf("%016x", uint64(d)) }
+func (d Digest) String() string {
+	text, _ := d.AppendText(nil)
+	return string(text)
+}
 
 // MarshalText implements encoding.TextMarshaler: a JSON number would lose bits in many languages.
-func (d Digest) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
+func (d Digest) MarshalText() ([]byte, error) { return d.AppendText(nil) }
+
+// AppendText implements encoding.TextAppender.
+func (d Digest) AppendText(text []byte) ([]byte, error) {
+	return hex.AppendEncode(text, binary.BigEndian.AppendUint64(nil, uint64(d))), nil
+}
 
 // UnmarshalText implements encoding.TextUnmarshaler.
 func (d *Digest) UnmarshalText(text []byte) error {
-	raw, err := hex.DecodeString(string(text))
-	if err != nil || len(raw) != 8 {
-		return errors.New("a digest is 16 hexadecimal digits")
+	var raw [8]byte
+	if len(text) != hex.EncodedLen(len(raw)) {
+		return errDigest
 	}
-	var v uint64
-	for _, b := range raw {
-		v = v<<8 | uint64(b)
+	if _, err := hex.Decode(raw[:], text); err != nil {
+		return errDigest
 	}
-	*d = Digest(v)
+	*d = Digest(binary.BigEndian.Uint64(raw[:]))
 	return nil
 }
+
+var errDigest = errors.New("a digest is 16 hexadecimal digits")
 
 // hash is FNV-1a over the 16-byte address, the length, the family, the metric and the origin, finished with MurmurHash3's
 // fmix64: FNV alone spreads short keys badly. It is part of the wire format and never changes.

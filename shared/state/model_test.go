@@ -205,5 +205,6 @@ func viewOf(n *state.NVA) view {
 }
 
 func diff(a, b any) string {
-	return cmp.Diff(a, b, cmp.Comparer(func(x, y netip.Prefix) bool { return x == y }), cmp.Comparer(slices.Equal[[]state.Span]))
+	return cmp.Diff(a, b, cmp.Comparer(func(x, y netip.Prefix) bool { return x == y }), cmp.Comparer(func(x, y netip.Addr) bool { return x == y }),
+		cmp.Comparer(slices.Equal[[]state.Span]))
 }

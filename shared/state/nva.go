@@ -149,6 +149,34 @@ func NewNVA(domain, name string) *NVA {
 	}
 }
 
+// Copy returns a document that shares nothing with n that a Merge into either could change.
+func (n *NVA) Copy() *NVA {
+	c := *n
+	c.Facts = maps.Clone(n.Facts)
+	c.Partial = make(map[event.Version]Chunks, len(n.Partial))
+	for v, p := range n.Partial {
+		c.Partial[v] = Chunks{Count: p.Count, Got: slices.Clone(p.Got)}
+	}
+	c.Seen = slices.Clone(n.Seen)
+	c.Clone = copied(n.Clone)
+	c.Report.Peers = slices.Clone(n.Report.Peers)
+	c.Turned = maps.Clone(n.Turned)
+	c.Losses = make(map[netip.Prefix][]time.Time, len(n.Losses))
+	for p, times := range n.Losses {
+		c.Losses[p] = slices.Clone(times)
+	}
+	return &c
+}
+
+// copied returns a pointer to a copy, or nil.
+func copied[T any](p *T) *T {
+	if p == nil {
+		return nil
+	}
+	c := *p
+	return &c
+}
+
 // MaxFacts bounds a document: a stolen or broken agent must not fill the store.
 const MaxFacts = 250_000
 

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"time"
@@ -212,9 +213,7 @@ func DecodeNVA(body []byte) (*NVA, error) {
 	if w.Order != nil {
 		n.Order = *w.Order
 	}
-	for peer, at := range w.Turned {
-		n.Turned[peer] = at
-	}
+	maps.Copy(n.Turned, w.Turned)
 	for _, l := range w.Losses {
 		if err := n.decodeLosses(l); err != nil {
 			return nil, err

@@ -14,10 +14,12 @@ import (
 // Intent is one writer's claim to a target, made before it reads the table. A live one keeps others away; one that has run
 // out is a warning that its owner may still send a write, until a newer write has moved the table's ETag.
 type Intent struct {
-	Run   string    `json:"run"`
-	Wake  string    `json:"wake"` // id of the message that led to the run
-	Since time.Time `json:"since"`
-	Until time.Time `json:"until"`
+	Run  string `json:"run"`
+	Wake string `json:"wake"` // id of the message that led to the run
+	// Sequence is the number that the broker gave that message, the same at each delivery; with it the message is told from others of its id.
+	Sequence int64     `json:"sequence,omitempty"`
+	Since    time.Time `json:"since"`
+	Until    time.Time `json:"until"`
 	// Fenced: a later run wrote the table's own content to make this run's late write fail, and the ETag did not move. Nothing more
 	// can be done about it; the run itself reads the documents again after its write.
 	Fenced bool `json:"fenced,omitempty"`

@@ -316,7 +316,7 @@ func (w *world) document(ctx context.Context, name string) (*state.NVA, error) {
 	if err != nil {
 		return nil, err
 	}
-	body, _, err := store.Read(limited, "nvas/"+domain+"/"+name+".json")
+	body, _, err := store.Read(limited, "nvas/"+domain+"/"+name+".json", "")
 	if err != nil {
 		return nil, err
 	}

@@ -293,7 +293,7 @@ func (w *world) nothingParked(ctx context.Context) error {
 		return fmt.Errorf("parked events: %w", err)
 	}
 	for _, name := range names {
-		body, _, failed := store.Read(ctx, name)
+		body, _, failed := store.Read(ctx, name, "")
 		w.log.violation("parked", "%s: %s %v", name, strings.TrimSpace(string(bytes.TrimSpace(body))), failed)
 	}
 	return nil

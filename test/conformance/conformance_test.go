@@ -50,19 +50,28 @@ func queues() []servicebus.QueueConfig {
 	return all
 }
 
-// TestServiceBusWithJavaScript runs Microsoft's JavaScript client against the emulated namespace.
-func TestServiceBusWithJavaScript(t *testing.T) {
-	dir := npm(t, "@azure/service-bus")
+// namespace is the emulator's, with the queues that the script needs, or that whose connection string is in POINTSMAN_SERVICEBUS.
+func namespace(t *testing.T) (connectionString string) {
+	t.Helper()
+	if other := os.Getenv("POINTSMAN_SERVICEBUS"); other != "" {
+		return other
+	}
 	server, err := servicebus.Start(servicebus.Config{Queues: queues()})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = server.Close() })
+	return server.ConnectionString("")
+}
+
+// TestServiceBusWithJavaScript runs Microsoft's JavaScript client against the emulated namespace, or another.
+func TestServiceBusWithJavaScript(t *testing.T) {
+	dir := npm(t, "@azure/service-bus")
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	script := exec.CommandContext(ctx, "node", "servicebus.mjs")
 	script.Dir = dir
-	script.Env = append(os.Environ(), "SERVICEBUS_CONNECTION_STRING="+server.ConnectionString(""))
+	script.Env = append(os.Environ(), "SERVICEBUS_CONNECTION_STRING="+namespace(t))
 	out, err := script.CombinedOutput()
 	if err != nil {
 		t.Errorf("%v\n%s", err, out)

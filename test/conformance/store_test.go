@@ -34,7 +34,7 @@ func storeContract(t *testing.T, url string) {
 	for _, test := range []struct {
 		name string
 		run  func(*testing.T, *blob.Store)
-	}{{"compare-and-swap", compareAndSwap}, {"one-winner", oneWinner}, {"append", appendLines}, {"list", list}} {
+	}{{"compare-and-swap", compareAndSwap}, {"read-unless-known", readUnlessKnown}, {"one-winner", oneWinner}, {"append", appendLines}, {"list", list}} {
 		t.Run(test.name, func(t *testing.T) {
 			store, err := blob.New(blob.Config{
 				ConnectionString: fmt.Sprintf("DefaultEndpointsProtocol=http;AccountName=%s;AccountKey=%s;BlobEndpoint=%s", azuriteAccount, azuriteKey, url),
@@ -56,7 +56,7 @@ const document = "nvas/d/n.json"
 
 func compareAndSwap(t *testing.T, store *blob.Store) {
 	t.Helper()
-	if _, _, err := store.Read(t.Context(), document); !fault.Is(err, fault.NotFound) {
+	if _, _, err := store.Read(t.Context(), document, ""); !fault.Is(err, fault.NotFound) {
 		t.Errorf("read a missing one: %v", err)
 	}
 	conflict := func(what, ifMatch string) {
@@ -75,7 +75,7 @@ func compareAndSwap(t *testing.T, store *blob.Store) {
 	}
 	expect := func(text, etag string) {
 		t.Helper()
-		data, got, err := store.Read(t.Context(), document)
+		data, got, err := store.Read(t.Context(), document, "")
 		if err != nil || string(data) != text || got != etag {
 			t.Errorf("read %q %s %v, want %q %s", data, got, err, text, etag)
 		}
@@ -90,6 +90,25 @@ func compareAndSwap(t *testing.T, store *blob.Store) {
 	conflict("replace one of the same content", second)
 	expect("two", third)
 	expect("", write("", third))
+}
+
+// readUnlessKnown is what the cache of documents rests on: "not modified" is an answer about now.
+func readUnlessKnown(t *testing.T, store *blob.Store) {
+	t.Helper()
+	etag := ""
+	for turn := range 5 {
+		old := etag
+		var err error
+		if etag, err = store.Write(t.Context(), document, fmt.Append(nil, turn), old); err != nil {
+			t.Fatal(err)
+		}
+		for _, known := range []string{old, etag, etag, ""} {
+			data, got, failed := store.Read(t.Context(), document, known)
+			if failed != nil || got != etag || (data == nil) != (known == etag) || data != nil && string(data) != fmt.Sprint(turn) {
+				t.Errorf("turn %d, known %q: %q %s, %v", turn, known, data, got, failed)
+			}
+		}
+	}
 }
 
 func oneWinner(t *testing.T, store *blob.Store) {
@@ -131,7 +150,7 @@ func appendLines(t *testing.T, store *blob.Store) {
 		})
 	}
 	wg.Wait()
-	data, _, err := store.Read(t.Context(), document)
+	data, _, err := store.Read(t.Context(), document, "")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -192,7 +192,7 @@ func TestPoisonMessageIsParked(t *testing.T) {
 	}
 	reasons := map[string]string{}
 	for _, name := range names {
-		body, _, unread := shelf.Read(t.Context(), name)
+		body, _, unread := shelf.Read(t.Context(), name, "")
 		if unread != nil {
 			t.Fatal(unread)
 		}

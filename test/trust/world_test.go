@@ -121,10 +121,13 @@ func (w *world) set(name string, data []byte) string {
 	return w.blobs[name].etag
 }
 
-func (w *world) Read(_ context.Context, name string) (data []byte, etag string, err error) {
+func (w *world) Read(_ context.Context, name, known string) (data []byte, etag string, err error) {
 	b, ok := w.blobs[name]
 	if !ok {
 		return nil, "", fault.New(fault.NotFound, "no blob %s", name)
+	}
+	if b.etag == known {
+		return nil, known, nil
 	}
 	return slices.Clone(b.data), b.etag, nil
 }
