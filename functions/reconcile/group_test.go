@@ -284,3 +284,29 @@ func TestRecoveryWakesWhoWaited(t *testing.T) {
 		}
 	})
 }
+
+// TestATableThatWaitsForAnOperator: it keeps the other from improving, and nothing else; what the operator decides brings both together.
+func TestATableThatWaitsForAnOperator(t *testing.T) {
+	inGroup(t, "", func(e *estate) {
+		approve := strings.Replace(firewall(""), routeTable("gateway"), routeTable("gateway")+", apply: approve", 1)
+		e.blobs["domains/hub.yaml"] = value{[]byte(approve), "approve"}
+		e.say("nva-a", event.Expired, nil)
+		e.say("nva-c", event.Snapshot, announce(prefixes(9)...))
+		time.Sleep(2 * time.Minute)
+		if got := e.both(); got != onB+" | "+onA {
+			t.Fatalf("while gateway waits for an operator: %s", got)
+		}
+		if s := e.standing(); s.State != group.Incomplete || s.Because != "gateway" || !strings.HasPrefix(s.Reason, "held: ") {
+			t.Errorf("%+v", s)
+		}
+		e.blobs["domains/hub.yaml"] = value{[]byte(firewall("")), "auto"} // the operator's decision
+		e.wake("gateway", "sweep/1")
+		e.calls.Wait()
+		if got := e.both(); got != onC+" | "+onC {
+			t.Errorf("when it was decided: %s", got)
+		}
+		if s := e.standing(); s.State != group.Complete {
+			t.Errorf("%+v", s)
+		}
+	})
+}
