@@ -240,10 +240,8 @@ func (x written) text(detailed bool) string {
 // spoken is an order as people read it: "drain nva-a by jo: firmware".
 func spoken(o state.Said) string {
 	text := o.Kind
-	for _, part := range []string{o.NVA, o.Plan} {
-		if part != "" {
-			text += " " + part
-		}
+	if of := o.NVA + o.Plan; of != "" { // never both
+		text += " " + of
 	}
 	text += " by " + o.Who
 	if o.Why != "" {

@@ -263,9 +263,9 @@ func (w *watch) nva(ctx context.Context) (done bool, text string, _ error) {
 	}
 	var behind []string
 	for _, t := range w.domain.FedBy(w.order.NVA) {
-		target, _, err := w.store.Target(ctx, w.order.Domain, t)
-		if err != nil {
-			return false, "", stateTrouble(ctx, err)
+		target, _, unread := w.store.Target(ctx, w.order.Domain, t)
+		if unread != nil {
+			return false, "", stateTrouble(ctx, unread)
 		}
 		if target.Applied[w.order.NVA] < doc.Revision {
 			behind = append(behind, fmt.Sprintf("target %s is %s: %s", t.Name, word(target), target.Result.Message))

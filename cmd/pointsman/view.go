@@ -149,14 +149,14 @@ func (r *reader) view(ctx context.Context, d documents.Domain, t config.Target) 
 	if a := v.doc.Approval; a.Open() && a.Override {
 		v.rules.Override = a.Plan
 	}
-	v.ownSubnet, v.unread = r.ownSubnet(ctx, v)
+	v.unread, v.ownSubnet = r.ownSubnet(ctx, v)
 	found := drift.Find(v.table, v.rules, v.doc.Written, v.doc.Maybe...)
 	v.plan, v.held = drift.Plan(v.table, answer.Wants(v.selected.Choices), v.rules, found, d.Config.Policy.Drift == config.DriftRepair)
 	return v, nil
 }
 
 // ownSubnet says whether the table is in force in the subnet of an NVA.
-func (r *reader) ownSubnet(ctx context.Context, v view) (refused error, unread []error) {
+func (r *reader) ownSubnet(ctx context.Context, v view) (unread []error, refused error) {
 	if v.domain.GuardsOf(v.target).OwnSubnet == config.OwnSubnetOff || len(v.target.Subnets) > 0 {
 		return nil, nil
 	}
@@ -169,7 +169,7 @@ func (r *reader) ownSubnet(ctx context.Context, v view) (refused error, unread [
 		}
 		known = append(known, plan.Subnet{ID: id, Prefixes: prefixes})
 	}
-	return plan.OwnSubnet(known, v.domain.Inside), unread
+	return unread, plan.OwnSubnet(known, v.domain.Inside)
 }
 
 // withheld says why the plan is not written by itself; "" if it is.
@@ -183,7 +183,7 @@ func (v view) withheld() string {
 		return "nothing is written: " + spoken(state.Said{Kind: "paused since " + stamp(p.At), Who: p.Who, Why: p.Why})
 	case v.target.Apply == config.ApplyObserve:
 		return "nothing is written: the domain file says apply: observe"
-	case v.target.Apply == config.ApplyApprove && !(a.Open() && a.Plan == v.plan.Hash()):
+	case v.target.Apply == config.ApplyApprove && (!a.Open() || a.Plan != v.plan.Hash()):
 		return fmt.Sprintf("nothing is written before: pointsman approve %s --domain %s --plan %s", v.target.Name, v.domain.Name, v.plan.Hash())
 	}
 	return ""

@@ -165,10 +165,10 @@ func (it item) id() string {
 func decode(m invocation.Message) (item, error) {
 	e, err := event.Decode(m.Body)
 	if err == nil || !order.Is(m.Body) {
-		return item{message: m, event: e}, err //nolint:wrapcheck // the message is named where it is parked
+		return item{message: m, event: e}, err
 	}
 	o, err := order.Decode(m.Body)
-	return item{message: m, order: &o}, err //nolint:wrapcheck // likewise
+	return item{message: m, order: &o}, err
 }
 
 // sort decodes the batch and gathers it by NVA and target, in the order of arrival.

@@ -50,10 +50,10 @@ func (v view) onlyShown() (code, why string, shown bool) {
 func (v view) approved() bool { return v.approval.ID != "" && v.approval.Plan == v.plan.Hash() }
 
 // withheld says how a plan ends that is not written, where that is so.
-func (v view) withheld() (outcome state.Outcome, code, message string, yes bool) {
+func (v view) withheld() (end state.Outcome, code, message string, yes bool) {
 	n := len(v.plan.Edit.Put) + len(v.plan.Edit.Delete)
-	if code, why, shown := v.onlyShown(); shown {
-		return state.Observed, code, fmt.Sprintf("%d changes are not written, plan %s: %s", n, v.plan.Hash(), why), true
+	if reason, why, shown := v.onlyShown(); shown {
+		return state.Observed, reason, fmt.Sprintf("%d changes are not written, plan %s: %s", n, v.plan.Hash(), why), true
 	}
 	if v.target.Apply != config.ApplyApprove || v.approved() {
 		return 0, "", "", false
@@ -62,11 +62,11 @@ func (v view) withheld() (outcome state.Outcome, code, message string, yes bool)
 }
 
 // withhold makes it the end of a plan that is not written. What a guard or Azure refused of it is said too.
-func (e *ended) withhold(outcome state.Outcome, code, message string) {
+func (e *ended) withhold(end state.Outcome, code, message string) {
 	if e.Message != "" {
 		message += "; " + e.Message
 	}
-	e.Outcome, e.Code, e.Message = outcome, code, message
+	e.Outcome, e.Code, e.Message = end, code, message
 }
 
 // open returns the operator's approval as this run may still use it.

@@ -19,11 +19,11 @@ import (
 )
 
 // ordered merges an order as ingest does and sends the wake. It returns the order's id.
-func (w *world) ordered(kind order.Kind, plan string) string {
+func (w *world) ordered(kind order.Kind, hash string) string {
 	w.t.Helper()
 	id := fmt.Sprintf("order-%d", len(w.sent))
 	w.edit(func(doc *state.Target) {
-		doc.Obey(order.Order{Kind: kind, Domain: "hub", Target: "spokes", Plan: plan, ID: id, Who: "jo", Why: "because"}, w.now)
+		doc.Obey(order.Order{Kind: kind, Domain: "hub", Target: "spokes", Plan: hash, ID: id, Who: "jo", Why: "because"}, w.now)
 	})
 	w.wake("order/" + id)
 	return id
@@ -37,10 +37,10 @@ func deciding(t *testing.T, rest string) *world {
 	return w
 }
 
-func (w *world) want(outcome state.Outcome, puts int) {
+func (w *world) want(end state.Outcome, puts int) {
 	w.t.Helper()
-	if got := w.document().Result; got.Outcome != outcome || w.puts != puts {
-		w.t.Fatalf("%s after %d PUTs, want %s after %d: %s\n%s", got.Outcome, w.puts, outcome, puts, got.Message, w.log.String())
+	if got := w.document().Result; got.Outcome != end || w.puts != puts {
+		w.t.Fatalf("%s after %d PUTs, want %s after %d: %s\n%s", got.Outcome, w.puts, end, puts, got.Message, w.log.String())
 	}
 }
 

@@ -193,14 +193,14 @@ func (x *run) round(ctx context.Context) (e ended, settled bool, err error) {
 		return trouble(err), true, nil
 	}
 	_, _, shown := v.onlyShown()
-	outcome, code, message, withheld := v.withheld()
+	end, code, message, withheld := v.withheld()
 	switch {
 	case v.plan.Empty() && shown:
 		return e, true, nil
 	case v.plan.Empty():
 		err = x.confirm(ctx, table)
 	case withheld:
-		e.withhold(outcome, code, message)
+		e.withhold(end, code, message)
 		return e, true, nil
 	case !v.approved() && x.waits(ctx, &v):
 		e.Outcome = state.Waiting

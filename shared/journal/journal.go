@@ -76,7 +76,7 @@ func Parse(line []byte) (Entry, error) {
 		entry.Order = &o
 	}
 	if err != nil {
-		return Entry{}, err //nolint:wrapcheck // both name what they read
+		return Entry{}, err
 	}
 	at, err := enqueued(line)
 	if err != nil {
