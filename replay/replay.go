@@ -156,6 +156,7 @@ func (w *world) take(entry journal.Entry) bool {
 		return false
 	}
 	if m.doc.Revision == revision {
+		w.answered(entry.At, nil)
 		return true
 	}
 	if m.doc.Heard() || m.doc.Silent() || entry.Order != nil {
@@ -174,6 +175,9 @@ func (w *world) take(entry journal.Entry) bool {
 			t.note(true)
 		}
 		return true
+	case w.accusing():
+		w.answered(entry.At, func(t *target) bool { return slices.Contains(m.seen, t) && t.fed[n] })
+		return true
 	case m.over() != over:
 		for _, t := range m.seen {
 			t.refresh(entry.At)
@@ -190,6 +194,24 @@ func (w *world) take(entry journal.Entry) bool {
 		t.note(t.fed[n])
 	}
 	return true
+}
+
+// accusing reports whether any NVA says that it cannot reach another: then whatever an NVA says may be its answer.
+func (w *world) accusing() bool {
+	return slices.ContainsFunc(w.members, func(m member) bool {
+		return slices.ContainsFunc(m.doc.Report.Peers, func(p event.Peer) bool { return !p.Reachable })
+	})
+}
+
+// answered works out again what is believed, where somebody is accused; woken says which targets look at that at once, nil: none.
+func (w *world) answered(now time.Time, woken func(*target) bool) {
+	if !w.accusing() {
+		return
+	}
+	w.believe(now)
+	for _, t := range w.targets {
+		t.note(woken != nil && woken(t))
+	}
 }
 
 // touch notes what the NVA says now of the prefixes that an event names, or of all: a complete snapshot withdraws what it does not name. It

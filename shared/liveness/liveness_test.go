@@ -64,11 +64,14 @@ func (w *world) judge() liveness.View { return liveness.Judge(w.domain, w.docs, 
 
 func (w *world) state(name string) liveness.State { return w.judge().Of[name].State }
 
-// columns of the matrix, each with the values that a cell can have.
-var columns = []struct {
+// column is one of the matrix.
+type column struct {
 	name   string
 	values []string
-}{
+}
+
+// columns of the matrix, each with the values that a cell can have.
+var columns = []column{
 	{"heard", []string{"yes", "no"}},
 	{"draining", []string{"yes", "no"}},
 	{"check", []string{"good", "failed"}},
@@ -152,12 +155,7 @@ func matches(row, cells []string) bool {
 // build makes the world of one combination; it is not possible to be accused without a witness, or frozen in without being lost.
 func build(cells []string) (w *world, possible bool) {
 	at := func(name string) string {
-		return cells[slices.IndexFunc(columns, func(c struct {
-			name   string
-			values []string
-		}) bool {
-			return c.name == name
-		})]
+		return cells[slices.IndexFunc(columns, func(c column) bool { return c.name == name })]
 	}
 	w = newWorld("a", "w1", "w2", "w3")
 	a := w.docs["a"]

@@ -31,11 +31,13 @@ func NewWay(l net.Listener, to string) *Way {
 func (n *NS) WayOut(to string) (*Way, error) {
 	var inside net.Listener
 	err := n.Do(func() (err error) {
-		inside, err = new(net.ListenConfig).Listen(context.Background(), "tcp", "127.0.0.1:0")
-		return err
+		if inside, err = new(net.ListenConfig).Listen(context.Background(), "tcp", "127.0.0.1:0"); err != nil {
+			return fmt.Errorf("way to %s: %w", to, err)
+		}
+		return nil
 	})
 	if err != nil {
-		return nil, fmt.Errorf("way to %s: %w", to, err)
+		return nil, err
 	}
 	return NewWay(inside, to), nil
 }
