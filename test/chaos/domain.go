@@ -18,6 +18,9 @@ const domain = "hub"
 // holdDown is short, so that NVAs that return take their prefixes back while somebody looks.
 const holdDown = 2 * time.Second
 
+// halfLife is short likewise: a prefix that was lost often stays away for six seconds, not for fifteen minutes.
+const halfLife = 2 * time.Second
+
 // place is where an NVA stands in the domain file.
 type place struct {
 	name, hop  string
@@ -62,8 +65,8 @@ func domainFile(silence config.Silence) string {
 		word = "hold"
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "domain: %s\npolicy: {silence: %s, holdDown: %s, writePrice: 2, writeCap: 3s}\nguards: {maxRemoved: 100%%, minRemoved: 1000}\nnvas:\n",
-		domain, word, holdDown)
+	fmt.Fprintf(&b, "domain: %s\npolicy: {silence: %s, holdDown: %s, damping: {halfLife: %s}, writePrice: 2, writeCap: 3s}\nguards: {maxRemoved: 100%%, minRemoved: 1000}\nnvas:\n",
+		domain, word, holdDown, halfLife)
 	for _, p := range places() {
 		fmt.Fprintf(&b, "  - {name: %s, nextHops: [%s], preference: %d, allow: [\"10.64.0.0/10 le 24\"]}\n", p.name, p.hop, p.preference)
 	}
