@@ -253,10 +253,14 @@ func drawEvents(rt *rapid.T, d *config.Domain) []journal.Entry {
 	}
 	var out []journal.Entry
 	at := time.Duration(0)
+	kinds := []event.Kind{event.Delta, event.Delta, event.Delta, event.Snapshot, event.Alive, event.Expired, event.Draining}
+	if rapid.Bool().Draw(rt, "witnesses") {
+		kinds = append(kinds, event.Witness)
+	}
 	for range rapid.IntRange(0, 40).Draw(rt, "events") {
 		at += rapid.SampledFrom([]time.Duration{0, 100 * time.Millisecond, 700 * time.Millisecond, 5 * time.Second, time.Minute}).Draw(rt, "gap")
 		s := speakers[rapid.IntRange(0, len(speakers)-1).Draw(rt, "who")]
-		kind := rapid.SampledFrom([]event.Kind{event.Delta, event.Delta, event.Delta, event.Snapshot, event.Alive, event.Expired, event.Draining, event.Witness}).Draw(rt, "kind")
+		kind := rapid.SampledFrom(kinds).Draw(rt, "kind")
 		switch kind {
 		case event.Delta:
 			up := some("up")

@@ -14,6 +14,8 @@ import (
 	"github.com/pointsman/pointsman/functions/status"
 	"github.com/pointsman/pointsman/shared/budget"
 	"github.com/pointsman/pointsman/shared/fault"
+	"github.com/pointsman/pointsman/shared/liveness"
+	"github.com/pointsman/pointsman/shared/selection"
 	"github.com/pointsman/pointsman/shared/state"
 )
 
@@ -104,7 +106,7 @@ func domainRows(row func(...string), d status.Domain) {
 		row("  error: " + d.Error)
 	}
 	if d.Frozen {
-		row("  every NVA is silent: nothing is moved until one is heard")
+		row("  more than half of the NVAs were lost at once (" + strings.Join(d.Lost, ", ") + "): they keep what they carry")
 	}
 	for _, p := range d.Problems {
 		row("  the newest domain file is not valid: " + p.String())
@@ -126,6 +128,11 @@ func domainRows(row func(...string), d status.Domain) {
 		row("  "+t.Name, outcome, stamp(t.Result.At), fmt.Sprint(t.Managed), fmt.Sprint(t.Result.Routes), fmt.Sprint(t.Limit), t.Result.Message)
 		for _, text := range decisions(t) {
 			row("    " + text)
+		}
+		for _, c := range t.Carried {
+			if c.Why != selection.Best.String() {
+				row(fmt.Sprintf("    %d prefixes go to %s: %s", len(c.Prefixes), strings.Join(c.NVAs, ", "), c.Why))
+			}
 		}
 		for _, text := range t.Result.Warnings {
 			row("    warning: " + text)
@@ -180,6 +187,15 @@ func notices(n status.NVA) string {
 	}
 	if n.Notice != "" {
 		out = append(out, n.Notice)
+	}
+	if n.Why != "" && n.Liveness != liveness.Draining.String() && !n.Restarting { // those two are said by Notice and Order
+		out = append(out, n.Why)
+	}
+	if !n.HoldDown.IsZero() {
+		out = append(out, "in its hold-down until "+stamp(n.HoldDown))
+	}
+	if n.Untold {
+		out = append(out, selection.Untold.String())
 	}
 	if n.Order != nil {
 		kind := "resumed"

@@ -21,7 +21,7 @@ func (r Report) Prometheus() string {
 		m.add("pointsman_drift_events_total", "Azure's events about changes of resources, by what became of them.", "counter", float64(r.Drift.Events[result]), "result", result)
 	}
 	for _, d := range r.Domains {
-		m.add("pointsman_domain_frozen", "1 while every NVA of the domain is silent and nothing moves.", "gauge", truth(d.Frozen), "domain", d.Name)
+		m.add("pointsman_domain_frozen", "1 while more than half of the NVAs of the domain were lost at once and keep what they carry.", "gauge", truth(d.Frozen), "domain", d.Name)
 		m.add("pointsman_domain_file_problems", "Problems in the newest domain file, which is not in force while there are any.", "gauge", float64(len(d.Problems)), "domain", d.Name)
 		m.add("pointsman_domain_unreadable", "1 while the domain has no valid file or its documents cannot be read.", "gauge", truth(d.Error != ""), "domain", d.Name)
 		m.outcomes(d.Events, "domain", d.Name, "target", "")

@@ -125,7 +125,7 @@ var logAlerts = [
   {
     name: 'target-warning'
     severity: 2
-    description: 'A target needs a look: every NVA is silent, prefixes have no NVA that is up, or a prefix is held by somebody else\'s route.'
+    description: 'A target needs a look: more than half of the NVAs were lost at once, prefixes have no NVA that is up, or a prefix is held by somebody else\'s route.'
     query: '${lines} | where msg == "look at this target" | project TimeGenerated, about = strcat(line.domain, "/", line.target), reason = tostring(line.warning)'
   }
   {

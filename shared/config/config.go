@@ -69,7 +69,7 @@ const LossPenalty = 1000
 // Silence says what it means that an agent is no longer heard while no witness can tell whether its NVA forwards.
 type Silence uint8
 
-// The meanings of silence. Whatever is chosen, nothing moves when every NVA is silent.
+// The meanings of silence. Whatever is chosen: when more than half are lost at once, those keep what they carry.
 const (
 	SilenceDown Silence = iota + 1 // treat the NVA as dead: move its prefixes to others that announce them
 	SilenceHold                    // treat it as control lost: keep forwarding, show it

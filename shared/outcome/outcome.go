@@ -19,7 +19,7 @@ type Kind uint8
 // The kinds.
 const (
 	RouteChanged    Kind = iota + 1 // routes of a table are other ones than at the last event
-	TargetFrozen                    // every NVA is silent: nothing is moved in this target
+	TargetFrozen                    // more than half of the NVAs were lost at once: those keep what they carry in this target
 	TargetFailed                    // the target cannot be brought to the desired state
 	TargetRecovered                 // it can again, or is no longer frozen
 	DriftFound                      // managed routes were changed by another hand, and stay as they are (policy.drift: report)

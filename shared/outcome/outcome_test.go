@@ -56,7 +56,9 @@ func golden() map[string]outcome.Event {
 				{Prefix: prefix("fd00:64::/48"), Before: "fd00::4"},
 			}
 		}),
-		"frozen": target(outcome.TargetFrozen, func(d *outcome.Data) { d.Message = "every NVA is silent: nothing is moved until one is heard" }),
+		"frozen": target(outcome.TargetFrozen, func(d *outcome.Data) {
+			d.Message = "more than half of the NVAs were lost at once (nva-a, nva-b): they keep what they carry"
+		}),
 		"failed": target(outcome.TargetFailed, func(d *outcome.Data) {
 			d.Outcome, d.Code, d.Since = "denied", "ScopeLocked", noon()
 			d.Message = "HTTP 409 ScopeLocked: remove the lock, or take the table out of the domain"
