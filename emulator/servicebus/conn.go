@@ -20,6 +20,7 @@ const (
 	channelMax  = 4999
 	idleTimeout = 240 * time.Second // the client sends something every half of it
 	keepAlive   = 15 * time.Second  // the server does so; go-amqp gives up after 60 s of silence
+	linger      = 2 * time.Second   // how long the client has to hang up after a close
 )
 
 // conn is one connection. Its fields below the buffer are guarded by the server's lock.
@@ -133,7 +134,7 @@ func (c *conn) write() {
 			}
 		}
 		if ending {
-			c.shut(func(nc net.Conn) { _ = nc.Close() })
+			c.hangUp()
 			return
 		}
 		spare = b
@@ -141,9 +142,32 @@ func (c *conn) write() {
 	}
 }
 
+func orderly(nc net.Conn) { _ = nc.Close() }
+
+// hangUp says that nothing more will be written, and leaves it to the client to hang up. Were the socket closed at once, what the client is
+// still writing would be answered with a reset, which may overtake the close before the client has read it (RFC 1122 4.2.2.13).
+func (c *conn) hangUp() {
+	half, ok := c.net.(interface{ CloseWrite() error })
+	if ok && half.CloseWrite() == nil {
+		late := time.NewTimer(linger)
+		defer late.Stop()
+		select {
+		case <-c.dead:
+		case <-late.C:
+		}
+	}
+	c.shut(orderly)
+}
+
+// drain reads until the client hangs up, or hangUp no longer waits for that.
+func (c *conn) drain(r io.Reader) {
+	_, _ = io.Copy(io.Discard, r)
+	c.shut(orderly)
+}
+
 // read handles frames until the connection ends, then cleans up.
 func (c *conn) read() {
-	defer c.gone()
+	defer c.forget()
 	r := bufio.NewReaderSize(c.net, amqp.MaxFrameSize)
 	err := c.handshake(r)
 	for err == nil {
@@ -153,6 +177,7 @@ func (c *conn) read() {
 			err = c.handle(f)
 		}
 	}
+	c.endSessions()
 	switch {
 	case errors.Is(err, amqp.ErrDecode):
 		c.close(&amqp.Error{Condition: "amqp:decode-error", Description: err.Error()})
@@ -164,6 +189,7 @@ func (c *conn) read() {
 		c.log.LogAttrs(context.Background(), slog.LevelDebug, "connection lost", slog.Any("error", err))
 		c.abort()
 	}
+	c.drain(r)
 }
 
 // errClosed means that the client closed the connection properly.
@@ -247,13 +273,19 @@ func (c *conn) close(e *amqp.Error) {
 	c.finish()
 }
 
-// gone cleans up after the connection has ended.
-func (c *conn) gone() {
-	s := c.server
-	s.step(func(now time.Time) {
+// endSessions gives back what the connection held. The client has said its last word, whatever it still writes.
+func (c *conn) endSessions() {
+	c.server.step(func(now time.Time) {
 		for _, channel := range sortedKeys(c.sessions) {
 			c.sessions[channel].end(now)
 		}
+	})
+}
+
+// forget takes a connection that is closed off the server's list.
+func (c *conn) forget() {
+	s := c.server
+	s.step(func(time.Time) {
 		s.conns = slices.DeleteFunc(s.conns, func(other *conn) bool { return other == c })
 	})
 }

@@ -1,6 +1,9 @@
 package servicebus_test
 
 import (
+	"bytes"
+	"errors"
+	"io"
 	"net"
 	"testing"
 	"testing/synctest"
@@ -89,4 +92,34 @@ func TestAcceptGivenUpIsAnsweredByAttach(t *testing.T) {
 		}
 		_ = w.Close()
 	})
+}
+
+// A client that is still writing when it has said close (rhea flushes what it had queued) must read the answer and then the end, never a reset.
+func TestCloseIsReadBeforeTheEnd(t *testing.T) {
+	s, err := servicebus.Start(oneQueue(servicebus.QueueConfig{}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = s.Close() }()
+	nc, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", s.Addr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = nc.Close() }()
+	said := amqp.ProtocolHeader(amqp.ProtocolAMQP)
+	said = amqp.AppendFrame(said, 0, &amqp.Open{ContainerID: "wire", Hostname: "h", MaxFrameSize: amqp.MaxFrameSize}, nil)
+	said = amqp.AppendFrame(said, 0, &amqp.Close{}, nil)
+	said = append(said, bytes.Repeat(amqp.EmptyFrame(), 1<<18)...) // more than the reader takes in one go
+	if _, err = nc.Write(said); err != nil {
+		t.Fatal(err)
+	}
+	if _, err = amqp.ReadProtocolHeader(nc); err != nil {
+		t.Fatal(err)
+	}
+	w := wire{nc, t}
+	expect[*amqp.Open](w)
+	expect[*amqp.Close](w)
+	if _, err = amqp.ReadFrame(w); !errors.Is(err, io.EOF) {
+		t.Errorf("%v, want the end", err)
+	}
 }
