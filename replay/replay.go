@@ -187,7 +187,6 @@ func (w *world) take(entry journal.Entry) bool {
 			for _, s := range touched {
 				t.update(s)
 			}
-			t.resettle()
 		}
 	}
 	for _, t := range m.seen {

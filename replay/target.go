@@ -35,14 +35,13 @@ type target struct {
 
 	cells  []cell // by slot
 	counts counts
-	settle bool      // a prefix leaves a dead next hop: those that came back too recently leave with it
 	clock  time.Time // up to when the report's prefix-seconds are counted
 
 	changed bool             // what it should hold, by what is in hand
 	news    bool             // there is a reason to look
 	account coalesce.Account // of a change that waits
 	fireAt  time.Time        // when it is written; zero: nothing waits
-	lookAt  time.Time        // when a hold-down ends; zero: none
+	lookAt  [2]time.Time     // when a hold-down ends, by settle; zero: none
 	doneAt  time.Time        // when the write in flight ends; zero: none is in flight
 	edit    plan.Edit        // the write in flight
 	scratch []selection.Candidate
@@ -57,11 +56,22 @@ type cell struct {
 	managed   bool           // the table has it as ours
 	installed route.NextHops // ... with these next hops
 	proper    bool           // ... and the type that we write for them
-	want      route.NextHops // empty: none
-	leaves    bool           // want takes it off a next hop that it may not keep
-	class     class          // what is to be done about it
-	look      time.Time      // when a hold-down may change want; zero: never
+	leaves    bool           // it is taken off a next hop that it may not keep
+	want      [2]want        // by settle
 }
+
+// want is what a prefix should have. A storm makes the first prefix leave a dead next hop, and the last one come back, a thousand times: both answers are kept.
+type want struct {
+	hops  route.NextHops // empty: none
+	class class          // what is to be done about it
+	look  time.Time      // when a hold-down may change the answer; zero: never
+}
+
+// The two answers: what leaves a dead next hop is written anyway, and then those leave too that came back to theirs too recently (selection.Question, Settle).
+const (
+	asIs = iota
+	settling
+)
 
 // class says what is to be done about a prefix.
 type class uint8
@@ -74,12 +84,27 @@ const (
 	gone // withdrawn everywhere
 )
 
-// counts counts cells by class (but for those at rest), and the managed ones.
+// counts counts cells by class (but for those at rest), the managed ones, those that leave, and those whose two answers differ.
 type counts struct {
-	by      [gone + 1]int
+	by      [2][gone + 1]int
 	managed int
 	leaves  int
+	differ  int
 }
+
+func (c *counts) add(x *cell, n int) {
+	for settle, w := range x.want {
+		c.by[settle][w.class] += n
+	}
+	c.leaves += n * truth(x.leaves)
+	c.differ += n * truth(x.want[asIs].hops != x.want[settling].hops)
+}
+
+// settle says which of the two answers is the one.
+func (c *counts) settle() int { return truth(c.leaves > 0) }
+
+// now counts cells by class.
+func (c *counts) now() [gone + 1]int { return c.by[c.settle()] }
 
 func newTarget(w *world, t config.Target, table plan.Table, write time.Duration) *target {
 	x := &target{world: w, cfg: t, price: answer.Price(w.domain, t.Name), write: write, owned: map[string]bool{}, table: table, fed: make([]bool, len(w.members))}
@@ -147,9 +172,10 @@ func (t *target) cell(s int) *cell {
 func (t *target) begin(now time.Time) {
 	if !t.clock.IsZero() {
 		gap := now.Sub(t.clock).Seconds()
-		t.report.DeadSeconds += gap * float64(t.counts.by[dead])
-		t.report.MissingSeconds += gap * float64(t.counts.by[missing])
-		t.report.BetterSeconds += gap * float64(t.counts.by[better]+t.counts.by[gone])
+		by := t.counts.now()
+		t.report.DeadSeconds += gap * float64(by[dead])
+		t.report.MissingSeconds += gap * float64(by[missing])
+		t.report.BetterSeconds += gap * float64(by[better]+by[gone])
 	}
 	t.clock = now
 }
@@ -166,37 +192,26 @@ func (t *target) note(woken bool) {
 // update works out again what one prefix should have.
 func (t *target) update(s int) {
 	c := t.cell(s)
-	t.counts.leaves -= truth(c.leaves)
-	want := t.choose(s, c)
-	t.counts.leaves += truth(c.leaves)
-	t.changed = t.changed || want != c.want
-	c.want = want
-	t.lookAt = selection.Sooner(t.lookAt, c.look)
-	t.counts.by[c.class]--
-	c.class = t.classify(s, c)
-	t.counts.by[c.class]++
+	before, was := t.counts.settle(), c.want
+	t.counts.add(c, -1)
+	t.choose(s, c)
+	for settle := range c.want {
+		w := &c.want[settle]
+		w.class = t.classify(s, c, w.hops)
+		t.lookAt[settle] = selection.Sooner(t.lookAt[settle], w.look)
+	}
+	t.counts.add(c, 1)
+	after := t.counts.settle()
+	t.changed = t.changed || was[before].hops != c.want[after].hops || before != after && t.counts.differ > 0
 }
 
 // refresh works out again what every prefix should have.
 func (t *target) refresh(now time.Time) {
 	t.begin(now)
 	t.spread()
-	t.all()
-	t.resettle()
-}
-
-func (t *target) all() {
-	t.lookAt = time.Time{}
+	t.lookAt = [2]time.Time{}
 	for s := range t.world.slots {
 		t.update(s)
-	}
-}
-
-// resettle works every prefix out again if the first one has begun, or the last one has ceased, to leave a dead next hop.
-func (t *target) resettle() {
-	if settle := t.counts.leaves > 0; settle != t.settle {
-		t.settle = settle
-		t.all()
 	}
 }
 
@@ -223,15 +238,34 @@ func (t *target) spread() {
 }
 
 // choose asks the selection for one prefix.
-func (t *target) choose(s int, c *cell) route.NextHops {
-	c.look, c.leaves = time.Time{}, false
+func (t *target) choose(s int, c *cell) {
+	c.want, c.leaves = [2]want{}, false
 	if !c.wanted {
-		return route.NextHops{}
+		return
 	}
 	w := t.world
 	if c.how.Mode == config.ModeSpread && (t.deal == nil || t.deal.Stale(t.clock)) {
 		t.spread()
 	}
+	list := t.candidates(s, c)
+	if len(list) == 0 {
+		return
+	}
+	q := selection.Question{Prefix: w.slots[s].prefix, How: c.how, Spreading: t.deal, Installed: c.installed, Policy: w.domain.Policy, Now: t.clock}
+	choice, look := selection.Choose(q, list)
+	c.leaves = q.Leaves(choice, list)
+	c.want[asIs] = want{hops: choice.NextHops, look: look}
+	c.want[settling] = c.want[asIs]
+	if q.Unsettled(list) {
+		q.Settle = true
+		choice, look = selection.Choose(q, list)
+		c.want[settling] = want{hops: choice.NextHops, look: look}
+	}
+}
+
+// candidates are those that announce the prefix and may; valid until the next call.
+func (t *target) candidates(s int, c *cell) []selection.Candidate {
+	w := t.world
 	slot := &w.slots[s]
 	t.scratch = t.scratch[:0]
 	for _, h := range slot.holders {
@@ -243,19 +277,13 @@ func (t *target) choose(s int, c *cell) route.NextHops {
 			NVA: m.NVA, Metric: h.metric, Belief: m.belief, Since: m.doc.Facts[slot.prefix].Since, Losses: m.doc.Losses[slot.prefix], Told: selection.Told(m.doc),
 		})
 	}
-	if len(t.scratch) == 0 {
-		return route.NextHops{}
-	}
-	q := selection.Question{Prefix: slot.prefix, How: c.how, Spreading: t.deal, Installed: c.installed, Policy: w.domain.Policy, Settle: t.settle, Now: t.clock}
-	choice, look := selection.Choose(q, t.scratch)
-	c.look, c.leaves = look, q.Leaves(choice, t.scratch)
-	return choice.NextHops
+	return t.scratch
 }
 
 // classify says what is to be done about a prefix, as plan.Diff and answer.Weigh do.
-func (t *target) classify(s int, c *cell) class {
+func (t *target) classify(s int, c *cell, want route.NextHops) class {
 	switch {
-	case c.want.Empty():
+	case want.Empty():
 		if c.managed {
 			return gone
 		}
@@ -264,9 +292,9 @@ func (t *target) classify(s int, c *cell) class {
 		return atRest
 	case !c.managed:
 		return missing
-	case c.proper && c.installed == c.want:
+	case c.proper && c.installed == want:
 		return atRest
-	case answer.Dead(c.installed, c.want, func(hop netip.Addr) bool { return t.alive(s, c, hop) }):
+	case answer.Dead(c.installed, want, func(hop netip.Addr) bool { return t.alive(s, c, hop) }):
 		return dead
 	}
 	return better
@@ -291,15 +319,15 @@ func (w *world) carries(n int, p netip.Prefix) bool {
 
 // due returns when the target must be looked at although nothing new came; zero: never.
 func (t *target) due() time.Time {
-	return selection.Sooner(selection.Sooner(t.doneAt, t.fireAt), t.lookAt)
+	return selection.Sooner(selection.Sooner(t.doneAt, t.fireAt), t.lookAt[t.counts.settle()])
 }
 
 // look does what is to be done now: end the write in flight, begin one, wait, or nothing.
 func (t *target) look(now time.Time) error {
 	reached := func(at time.Time) bool { return !at.IsZero() && !now.Before(at) }
-	if reached(t.lookAt) {
+	if settle := t.counts.settle(); reached(t.lookAt[settle]) {
 		// The prefix that asked for it may have changed its mind since.
-		asked := slices.ContainsFunc(t.cells, func(c cell) bool { return reached(c.look) })
+		asked := slices.ContainsFunc(t.cells, func(c cell) bool { return reached(c.want[settle].look) })
 		t.refresh(now)
 		t.note(asked)
 	}
@@ -334,7 +362,7 @@ func (t *target) look(now time.Time) error {
 
 // change is what a plan would do now, but for what the guards leave out.
 func (t *target) change() coalesce.Change {
-	by := t.counts.by
+	by := t.counts.now()
 	rules := t.rules
 	rules.Live = t.up()
 	left := rules.Guard(plan.Sizes{

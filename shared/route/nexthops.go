@@ -59,6 +59,9 @@ func (h NextHops) Contains(a netip.Addr) bool {
 
 // Without returns the addresses of the set that are not in other.
 func (h NextHops) Without(other NextHops) NextHops {
+	if h.Empty() || h == other {
+		return NextHops{}
+	}
 	return NextHopsOf(slices.DeleteFunc(h.Addrs(), other.Contains)...)
 }
 

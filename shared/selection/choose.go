@@ -136,6 +136,12 @@ func (x *chooser) young(c Candidate) bool {
 	return x.Policy.HoldDown != config.Never && (x.Now.Before(back) || x.Now.Before(calm))
 }
 
+// Unsettled reports whether Settle may change the choice among these candidates: one that has the prefix announced it again too recently.
+func (q Question) Unsettled(list []Candidate) bool {
+	x := chooser{Question: q}
+	return len(list) > 1 && slices.ContainsFunc(list, func(c Candidate) bool { return c.Belief.State.Usable() && x.installed(c) && x.young(c) })
+}
+
 // grid is how far apart the instants lie at which prefixes return; where the wait itself is short it is a third of that.
 const grid = 10 * time.Second
 
