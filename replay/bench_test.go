@@ -10,12 +10,12 @@ import (
 )
 
 // flaps is a storm: two NVAs hold 1,000 prefixes, one of them withdraws and announces one prefix after the other.
-func flaps(n int) []journal.Entry {
+func flaps(n int, apart time.Duration) []journal.Entry {
 	a, b := &speaker{name: "nva-a", beat: 1}, &speaker{name: "nva-b", beat: 1}
 	all := prefixes(1000)
 	out := []journal.Entry{a.said(0, event.Snapshot, all), b.said(0, event.Snapshot, all)}
 	for i := range n {
-		at, p := time.Minute+time.Duration(i)*time.Millisecond, all[i/2%len(all)]
+		at, p := time.Minute+time.Duration(i)*apart, all[i/2%len(all)]
 		if i%2 == 0 {
 			out = append(out, a.said(at, event.Delta, nil, p))
 		} else {
@@ -27,10 +27,10 @@ func flaps(n int) []journal.Entry {
 
 func BenchmarkRun(b *testing.B) {
 	const n = 100_000
-	entries := flaps(n)
+	entries := flaps(n, time.Millisecond)
 	d := domain(b)
 	for b.Loop() {
-		if _, err := replay.Run(replay.Config{Domain: d, WriteDuration: 4 * time.Second}, entries); err != nil {
+		if _, err := replay.Run(replay.Config{Domain: d, WriteDuration: 4 * time.Second}, replay.Given(entries)); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -40,11 +40,29 @@ func BenchmarkRun(b *testing.B) {
 // BenchmarkRead reads the same events as lines.
 func BenchmarkRead(b *testing.B) {
 	const n = 20_000
-	data := lines(b, flaps(n))
+	data := lines(b, flaps(n, time.Millisecond))
 	b.SetBytes(int64(len(data)))
 	for b.Loop() {
 		if _, err := replay.Read("bench", data); err != nil {
 			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64(n)*float64(b.N)/b.Elapsed().Seconds(), "events/s")
+}
+
+// BenchmarkDay reads and replays five million events of one day, as pointsman replay does. Making them takes longer.
+func BenchmarkDay(b *testing.B) {
+	const n = 5_000_000
+	data := lines(b, flaps(n, 24*time.Hour/n))
+	d := domain(b)
+	for b.Loop() {
+		var j replay.Journal
+		if err := j.Read("day", data); err != nil {
+			b.Fatal(err)
+		}
+		report, err := replay.Run(replay.Config{Domain: d, WriteDuration: 4 * time.Second}, j.Entries())
+		if err != nil || report.Events < n {
+			b.Fatal(report.Events, err)
 		}
 	}
 	b.ReportMetric(float64(n)*float64(b.N)/b.Elapsed().Seconds(), "events/s")

@@ -36,7 +36,6 @@ func TestReadAndSort(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	replay.Sort(got)
 	for i, want := range []journal.Entry{first, second, third} {
 		if len(got) != 3 || got[i].Event.ID() != want.Event.ID() || !got[i].At.Equal(want.At) {
 			t.Fatalf("read %v", got)

@@ -13,6 +13,7 @@ package replay
 
 import (
 	"fmt"
+	"iter"
 	"net/netip"
 	"slices"
 	"time"
@@ -35,28 +36,32 @@ type Config struct {
 	WriteDuration time.Duration // how long a write of a table takes; Azure needs 1 to 10 s
 }
 
-// Run replays the entries, which are in the order of their times; those of other domains are counted and left out. An error is a Bug.
-func Run(cfg Config, entries []journal.Entry) (Report, error) {
+// Run replays the entries, which are in the order of their times; those of other domains are counted and left out. An error is the entries' or a Bug.
+func Run(cfg Config, entries iter.Seq2[journal.Entry, error]) (Report, error) {
 	w := newWorld(cfg)
 	r := Report{Domain: cfg.Domain.Name, WriteSeconds: cfg.WriteDuration.Seconds()}
-	for i := 0; i < len(entries); {
-		at := entries[i].At
-		if err := w.advance(at); err != nil {
+	var now time.Time
+	for entry, err := range entries {
+		if err != nil {
 			return r, err
 		}
-		for ; i < len(entries) && entries[i].At.Equal(at); i++ {
-			if entries[i].Domain() != cfg.Domain.Name {
-				r.Foreign++
-				continue
+		if !entry.At.Equal(now) { // all that came at one moment is seen together
+			if err = w.pass(now, entry.At); err != nil {
+				return r, err
 			}
-			r.count(entries[i])
-			if !w.take(entries[i]) {
-				r.Refused++
-			}
+			now = entry.At
 		}
-		if err := w.decide(at); err != nil {
-			return r, err
+		if entry.Domain() != cfg.Domain.Name {
+			r.Foreign++
+			continue
 		}
+		r.count(entry)
+		if !w.take(entry) {
+			r.Refused++
+		}
+	}
+	if err := w.decide(now); err != nil {
+		return r, err
 	}
 	if err := w.settle(); err != nil {
 		return r, err
@@ -65,6 +70,17 @@ func Run(cfg Config, entries []journal.Entry) (Report, error) {
 		r.Targets = append(r.Targets, t.finish())
 	}
 	return r, nil
+}
+
+// pass ends the moment and lets time pass to the next one. Before the first there is none.
+func (w *world) pass(now, next time.Time) error {
+	if now.IsZero() {
+		return nil
+	}
+	if err := w.decide(now); err != nil {
+		return err
+	}
+	return w.advance(next)
 }
 
 // world is the domain at one moment of virtual time.

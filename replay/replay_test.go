@@ -84,7 +84,7 @@ func prefixes(n int) []netip.Prefix {
 
 func run(t *testing.T, cfg replay.Config, entries ...journal.Entry) replay.Report {
 	t.Helper()
-	r, err := replay.Run(cfg, entries)
+	r, err := replay.Run(cfg, replay.Given(entries))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -169,7 +169,7 @@ func followingIsPlanning(rt *rapid.T) {
 	entries := drawEvents(rt, d)
 	table := drawTable(rt)
 	cfg := replay.Config{Domain: d, Tables: map[string]plan.Table{"spokes": table}, WriteDuration: rapid.SampledFrom([]time.Duration{0, time.Second, 4 * time.Second}).Draw(rt, "write")}
-	r, err := replay.Run(cfg, entries)
+	r, err := replay.Run(cfg, replay.Given(entries))
 	if err != nil {
 		rt.Fatal(err)
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/pointsman/pointsman/azure/servicebus"
+	"github.com/pointsman/pointsman/replay"
 	"github.com/pointsman/pointsman/shared/event"
 	"github.com/pointsman/pointsman/shared/journal"
 	"github.com/pointsman/pointsman/shared/message"
@@ -37,7 +38,7 @@ func (l *liveReplay) flags(c *cobra.Command) {
 	f.StringVar(&l.yesReally, "yes-really", "", "with --live: the host name of a namespace that is no emulator, to show that it is meant")
 }
 
-func (l *liveReplay) run(cmd *cobra.Command, entries []journal.Entry) error {
+func (l *liveReplay) run(cmd *cobra.Command, events *replay.Journal) error {
 	l.connection = secret(l.connection, "ServiceBusConnection")
 	speed, err := l.pace()
 	if err != nil {
@@ -46,7 +47,11 @@ func (l *liveReplay) run(cmd *cobra.Command, entries []journal.Entry) error {
 	if err = l.guard(); err != nil {
 		return err
 	}
-	entries = slices.DeleteFunc(slices.Clone(entries), func(entry journal.Entry) bool { return entry.Order != nil }) // what operators said then is not said again
+	entries, err := events.All()
+	if err != nil {
+		return fmt.Errorf("%w: %w", errInput, err)
+	}
+	entries = slices.DeleteFunc(entries, func(entry journal.Entry) bool { return entry.Order != nil }) // what operators said then is not said again
 	entries, err = l.rename(entries, uint64(max(time.Now().UnixMilli(), 1)))
 	if err != nil {
 		return err

@@ -15,7 +15,7 @@ import (
 
 	"github.com/pointsman/pointsman/replay"
 	"github.com/pointsman/pointsman/shared/config"
-	"github.com/pointsman/pointsman/shared/journal"
+	"github.com/pointsman/pointsman/shared/fault"
 	"github.com/pointsman/pointsman/shared/plan"
 )
 
@@ -67,7 +67,7 @@ func (o *replaying) run(cmd *cobra.Command, paths []string) error {
 	if o.write < 0 {
 		return fmt.Errorf("%w: --write-duration is %s: want 0s or more", errInput, o.write)
 	}
-	entries, err := readJournals(cmd, paths)
+	events, err := readJournals(cmd, paths)
 	if err != nil {
 		return err
 	}
@@ -77,13 +77,13 @@ func (o *replaying) run(cmd *cobra.Command, paths []string) error {
 		}
 	}
 	if o.live.on {
-		return o.live.run(cmd, entries)
+		return o.live.run(cmd, events)
 	}
 	if o.config == "" {
 		return fmt.Errorf("%w: give the domain file with --config", errInput)
 	}
 	var out bytes.Buffer
-	if err = o.print(&out, entries); err != nil {
+	if err = o.print(&out, events); err != nil {
 		return err
 	}
 	if o.expect != "" {
@@ -92,21 +92,18 @@ func (o *replaying) run(cmd *cobra.Command, paths []string) error {
 	return say(cmd.OutOrStdout(), "%s", out.String())
 }
 
-func readJournals(cmd *cobra.Command, paths []string) ([]journal.Entry, error) {
-	var all []journal.Entry
+func readJournals(cmd *cobra.Command, paths []string) (*replay.Journal, error) {
+	j := &replay.Journal{}
 	for _, path := range paths {
 		data, err := readInput(cmd, path)
 		if err != nil {
 			return nil, err
 		}
-		entries, err := replay.Read(path, data)
-		if err != nil {
+		if err = j.Read(path, data); err != nil {
 			return nil, fmt.Errorf("%w: %w", errInput, err)
 		}
-		all = append(all, entries...)
 	}
-	replay.Sort(all)
-	return all, nil
+	return j, nil
 }
 
 // readInput reads a file, or the standard input for -.
@@ -123,8 +120,8 @@ func readInput(cmd *cobra.Command, path string) ([]byte, error) {
 }
 
 // print replays and prints.
-func (o *replaying) print(w io.Writer, entries []journal.Entry) error {
-	report, err := o.replay(o.config, entries)
+func (o *replaying) print(w io.Writer, events *replay.Journal) error {
+	report, err := o.replay(o.config, events)
 	if err != nil {
 		return err
 	}
@@ -134,7 +131,7 @@ func (o *replaying) print(w io.Writer, entries []journal.Entry) error {
 		}
 		return report.Text(w)
 	}
-	other, err := o.replay(o.whatIf, entries)
+	other, err := o.replay(o.whatIf, events)
 	if err != nil {
 		return err
 	}
@@ -144,7 +141,7 @@ func (o *replaying) print(w io.Writer, entries []journal.Entry) error {
 	return replay.Compare(w, o.config, report, o.whatIf, other)
 }
 
-func (o *replaying) replay(path string, entries []journal.Entry) (replay.Report, error) {
+func (o *replaying) replay(path string, events *replay.Journal) (replay.Report, error) {
 	files, err := readDomains([]string{path})
 	if err != nil {
 		return replay.Report{}, err
@@ -153,7 +150,10 @@ func (o *replaying) replay(path string, entries []journal.Entry) (replay.Report,
 	if err != nil {
 		return replay.Report{}, err
 	}
-	report, err := replay.Run(replay.Config{Domain: files[0].domain, Tables: tables, WriteDuration: o.write}, entries)
+	report, err := replay.Run(replay.Config{Domain: files[0].domain, Tables: tables, WriteDuration: o.write}, events.Entries())
+	if fault.Is(err, fault.Poison) { // a line of the journal
+		return replay.Report{}, fmt.Errorf("%w: %w", errInput, err)
+	}
 	if err != nil {
 		return replay.Report{}, fmt.Errorf("replay with %s: %w", path, err)
 	}

@@ -93,9 +93,12 @@ func Encode(e Event) ([]byte, error) {
 // Decode reads an event and checks it. Fields that it does not know are ignored, a type that it does not know is an error:
 // new agents may talk to old functions. Every error is Poison and says which field is wrong.
 func Decode(body []byte) (Event, error) {
-	var w wire
-	if err := json.Unmarshal(body, &w); err != nil {
-		return Event{}, fault.New(fault.Poison, "event is not the JSON that was expected: %w", err)
+	w, ok := written(body)
+	if !ok {
+		w = wire{}
+		if err := json.Unmarshal(body, &w); err != nil {
+			return Event{}, fault.New(fault.Poison, "event is not the JSON that was expected: %w", err)
+		}
 	}
 	if w.SpecVersion != "1.0" {
 		return Event{}, fault.New(fault.Poison, "event has specversion %q: want CloudEvents 1.0", w.SpecVersion)
