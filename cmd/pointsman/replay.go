@@ -28,24 +28,27 @@ type replaying struct {
 	write          time.Duration
 	output, expect string
 	verify         bool
+	state          connection
 	live           liveReplay
 }
 
 func replayCommand() *cobra.Command {
 	var o replaying
 	c := &cobra.Command{
-		Use:   "replay FILE... --config DOMAIN.yaml",
+		Use:   "replay FILE|URL... --config DOMAIN.yaml",
 		Short: "Say what would have been written for a journal of events",
 		Long: `Replay a journal of events offline and in virtual time, by the same code that the function app runs, and print the writes that it leads to. FILE is
 what the function app keeps below journal/ in the state store, what an agent writes with --record, or what pointsman import prints; - is
-the standard input. The form is described in docs/replay.md.
+the standard input. state:journal/DOMAIN/2026-03-01 is all files of the state store whose names begin so, and https://ACCOUNT.blob.core.windows.net/CONTAINER/journal/DOMAIN/2026-03-01
+all of another account's. The form is described in docs/replay.md.
 
 With --what-if the same events are replayed with another domain file too, and both are shown side by side. With --expect the output is compared
 with a file; if it differs the difference is printed and the exit code is 1.
 
 With --live the events are sent to a Service Bus queue instead, at the speed at which they came or faster.`,
 		Example: `  pointsman replay day.jsonl --config hub.yaml --write-duration 4s
-  pointsman replay day.jsonl --config hub.yaml --what-if patient.yaml`,
+  pointsman replay day.jsonl --config hub.yaml --what-if patient.yaml
+  pointsman replay state:journal/hub/2026-03-01 --config hub.yaml`,
 		Args: arguments(cobra.MinimumNArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error { return o.run(cmd, args) },
 	}
@@ -57,22 +60,27 @@ With --live the events are sent to a Service Bus queue instead, at the speed at 
 	c.Flags().BoolVar(&o.verify, "verify", false, "check the signatures of events first, with the keys of --config")
 	c.Flags().StringVar(&o.expect, "expect", "", "a file with the output that is expected")
 	o.live.flags(c)
+	o.state.stateFlags(c)
 	return c
 }
 
-func (o *replaying) run(cmd *cobra.Command, paths []string) error {
+func (o *replaying) run(cmd *cobra.Command, args []string) error {
 	if err := outputIs(o.output, "table", "json"); err != nil {
 		return err
 	}
 	if o.write < 0 {
 		return fmt.Errorf("%w: --write-duration is %s: want 0s or more", errInput, o.write)
 	}
-	events, err := readJournals(cmd, paths)
+	files, err := o.state.readJournals(cmd, args)
+	if err != nil {
+		return err
+	}
+	events, err := journalOf(files)
 	if err != nil {
 		return err
 	}
 	if o.verify {
-		if err = verify(cmd, paths, o.config); err != nil {
+		if err = verify(files, o.config); err != nil {
 			return err
 		}
 	}
@@ -90,33 +98,6 @@ func (o *replaying) run(cmd *cobra.Command, paths []string) error {
 		return compare(cmd.OutOrStdout(), o.expect, out.Bytes())
 	}
 	return say(cmd.OutOrStdout(), "%s", out.String())
-}
-
-func readJournals(cmd *cobra.Command, paths []string) (*replay.Journal, error) {
-	j := &replay.Journal{}
-	for _, path := range paths {
-		data, err := readInput(cmd, path)
-		if err != nil {
-			return nil, err
-		}
-		if err = j.Read(path, data); err != nil {
-			return nil, fmt.Errorf("%w: %w", errInput, err)
-		}
-	}
-	return j, nil
-}
-
-// readInput reads a file, or the standard input for -.
-func readInput(cmd *cobra.Command, path string) ([]byte, error) {
-	read := func() ([]byte, error) { return os.ReadFile(path) }
-	if path == "-" {
-		read = func() ([]byte, error) { return io.ReadAll(cmd.InOrStdin()) }
-	}
-	data, err := read()
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", errInput, err)
-	}
-	return data, nil
 }
 
 // print replays and prints.

@@ -3,9 +3,6 @@ package main
 import (
 	"bytes"
 	"fmt"
-	"slices"
-
-	"github.com/spf13/cobra"
 
 	"github.com/pointsman/pointsman/shared/config"
 	"github.com/pointsman/pointsman/shared/event"
@@ -13,24 +10,20 @@ import (
 )
 
 // verify checks that every event of the journals that is of an NVA with keys in the domain file is signed with one of them.
-func verify(cmd *cobra.Command, paths []string, domainFile string) error {
-	if domainFile == "" || slices.Contains(paths, "-") {
-		return fmt.Errorf("%w: --verify needs --config, and files instead of the standard input", errInput)
+func verify(files []input, domainFile string) error {
+	if domainFile == "" {
+		return fmt.Errorf("%w: --verify needs --config", errInput)
 	}
-	files, err := readDomains([]string{domainFile})
+	domains, err := readDomains([]string{domainFile})
 	if err != nil {
 		return err
 	}
-	for _, path := range paths {
-		data, failed := readInput(cmd, path)
-		if failed != nil {
-			return failed
-		}
+	for _, f := range files {
 		number := 0
-		for line := range bytes.Lines(data) {
+		for line := range bytes.Lines(f.data) {
 			number++
-			if err = verifyLine(files[0].domain, line); err != nil {
-				return fmt.Errorf("%w: %s, line %d: %w", errInput, path, number, err)
+			if err = verifyLine(domains[0].domain, line); err != nil {
+				return fmt.Errorf("%w: %s, line %d: %w", errInput, f.name, number, err)
 			}
 		}
 	}
