@@ -20,6 +20,8 @@ type Domain struct {
 	NVAs    []NVA    // in the order of the file
 	Targets []Target // in the order of the file
 	Groups  []Group  // in the order of the file
+
+	Operators []Operator // in the order of the file; empty: see Warrant
 }
 
 // Policy decides which NVA carries a prefix and when a change is written.

@@ -41,7 +41,7 @@ func Parse(file string, text []byte) (*Domain, located.Problems) {
 	if len(problems) > 0 {
 		return nil, problems
 	}
-	d := domain(root.Map("domain", "policy", "guards", "spread", "nvas", "targets", "groups"))
+	d := domain(root.Map("domain", "policy", "guards", "spread", "nvas", "targets", "groups", "operators"))
 	if problems = root.Problems(); len(problems) > 0 {
 		return nil, problems
 	}
@@ -49,11 +49,13 @@ func Parse(file string, text []byte) (*Domain, located.Problems) {
 }
 
 func domain(m located.Map) *Domain {
+	owners := map[signature.Key]string{}
 	d := &Domain{Policy: policy(m.Need("policy", "a mapping with at least silence")), Guards: guards(m.Get("guards"), defaultGuards()), Spread: spread(m.Get("spread"))}
 	d.Name, _ = name(m.Need("domain", wantName))
-	d.NVAs = nvas(m.Need("nvas", "a list of NVAs"))
+	d.NVAs = nvas(m.Need("nvas", "a list of NVAs"), owners)
 	d.Targets = targets(m.Need("targets", "a list of targets"), d)
 	d.Groups = groups(m.Get("groups"), d)
+	d.Operators = operators(m.Get("operators"), d, owners)
 	return d
 }
 
@@ -96,9 +98,9 @@ func damping(n located.Node) Damping {
 // maxMerit is the most that the losses of a prefix can cost: no more of them are remembered.
 const maxMerit = LossPenalty * 8
 
-func nvas(n located.Node) []NVA {
+func nvas(n located.Node, owners map[signature.Key]string) []NVA {
 	var out []NVA
-	names, hops, owners := map[string]bool{}, map[netip.Addr]string{}, map[signature.Key]string{}
+	names, hops := map[string]bool{}, map[netip.Addr]string{}
 	for _, item := range items(n, "at least one NVA") {
 		m := item.Map("name", "nextHops", "preference", "weight", "allow", "maxPrefixes", "keys")
 		v := NVA{
@@ -107,7 +109,7 @@ func nvas(n located.Node) []NVA {
 			MaxPrefixes: located.Or(m.Get("maxPrefixes"), DefaultMaxPrefixes, "a number of prefixes from 1 to 100000", located.Int(1, 100000)),
 			NextHops:    nextHops(m.Need("nextHops", "a list of addresses, one per family"), wantNextHop, hops),
 			Allow:       matches(m.Need("allow", "a list of the prefixes that it may announce, such as 10.0.0.0/8 le 24")),
-			Keys:        keys(m.Get("keys"), owners),
+			Keys:        keys(m.Get("keys"), wantAgentKey, "no keys at all for events that need no signature", "NVA", owners),
 		}
 		v.Name = uniqueName(m.Need("name", wantName), names)
 		for _, a := range v.NextHops {
@@ -149,20 +151,21 @@ func nextHops(n located.Node, want string, taken map[netip.Addr]string) []netip.
 // maxKeys is the one in use and the next.
 const maxKeys = 2
 
-// keys reads the public keys of an NVA. Two NVAs with one key would each be able to speak for the other.
-func keys(n located.Node, taken map[signature.Key]string) []signature.Key {
-	const want = "the line that pointsman-agent keygen prints: ed25519: and 44 characters of base64"
+const wantAgentKey = "the line that pointsman-agent keygen prints: ed25519: and 44 characters of base64"
+
+// keys reads the public keys of an NVA, or of an operator. Two with one key would each be able to speak for the other.
+func keys(n located.Node, want, none, owner string, taken map[signature.Key]string) []signature.Key {
 	var out []signature.Key
-	list := items(n, "one key, or two while one replaces the other, or no keys at all for events that need no signature")
+	list := items(n, "one key, or two while one replaces the other, or "+none)
 	if len(list) > maxKeys {
 		n.Reportf("%d keys: want one, or two while one replaces the other", len(list))
 	}
 	for _, item := range list {
 		k, ok := located.Value(item, want, signature.ParseKey)
-		switch owner, used := taken[k]; {
+		switch other, used := taken[k]; {
 		case !ok:
 		case used:
-			item.Reportf("key %s is already that of %s: want a key of its own for every NVA", k.ID(), owner)
+			item.Reportf("key %s is already that of %s: want a key of its own for every %s", k.ID(), other, owner)
 		case slices.Contains(out, k):
 			item.Reportf("key %s stands twice", k.ID())
 		default:
@@ -208,20 +211,7 @@ func members(n located.Node, d *Domain) []string {
 		}
 		return out
 	}
-	for _, item := range items(n, "at least one NVA, or no nvas at all for every NVA of the domain") {
-		s, ok := item.Text("the name of an NVA of this file")
-		_, known := d.NVA(s)
-		switch {
-		case !ok:
-		case !known:
-			item.Reportf("%q is not an NVA of this file", s)
-		case slices.Contains(out, s):
-			item.Reportf("the name %s stands twice", s)
-		default:
-			out = append(out, s)
-		}
-	}
-	return out
+	return subjects(n, "an NVA", "NVA, or no nvas at all for every NVA of the domain", func(s string) bool { _, known := d.NVA(s); return known })
 }
 
 // items reads a list that must not be empty where it is given: an empty list would be read as "none" by one person and as

@@ -13,6 +13,7 @@ import (
 
 	"github.com/pointsman/pointsman/shared/config"
 	"github.com/pointsman/pointsman/shared/located"
+	"github.com/pointsman/pointsman/shared/order"
 	"github.com/pointsman/pointsman/shared/route"
 	"github.com/pointsman/pointsman/shared/signature"
 )
@@ -171,6 +172,9 @@ targets:
   - {name: u, routeTable: `+table+`u, apply: approve}
 groups:
   - {name: both, targets: [u, t], alertAfter: 90s}
+operators:
+  - {name: jo, keys: ["ed25519:/FHNjmIYoaONpH7QAjDwWAgW7RO6MwOsXeuRFUiQgCU="]}
+  - {name: kim, keys: ["ed25519:J4EX/BRMcjQPZ9DyMW6Dhs7/vyskKMnFH+98WX8dQm4="], orders: [resume, approve], nvas: ["2", nva-a], targets: [u]}
 `)
 	want := &config.Domain{
 		Name: "branch-7",
@@ -209,6 +213,13 @@ groups:
 			Name: "u", RouteTable: table + "u", NVAs: []string{"nva-a", "2"}, Limit: 1000, Apply: config.ApplyApprove, Selection: config.Selection{Mode: config.ModePrimaryBackup},
 		}},
 		Groups: []config.Group{{Name: "both", Targets: []string{"u", "t"}, AlertAfter: 90 * time.Second}},
+		Operators: []config.Operator{
+			{Name: "jo", Keys: []signature.Key{key(t, "/FHNjmIYoaONpH7QAjDwWAgW7RO6MwOsXeuRFUiQgCU=")}},
+			{
+				Name: "kim", Keys: []signature.Key{key(t, "J4EX/BRMcjQPZ9DyMW6Dhs7/vyskKMnFH+98WX8dQm4=")},
+				Orders: []order.Kind{order.Resume, order.Approve}, NVAs: []string{"2", "nva-a"}, Targets: []string{"u"},
+			},
+		},
 	}
 	if diff := cmp.Diff(want, got, values()); diff != "" {
 		t.Error(diff)
@@ -263,7 +274,7 @@ func TestDocument(t *testing.T) {
 }
 
 // probe has an unknown key in every mapping that a file can have.
-const probe = "x: 1\npolicy: {x: 1, damping: {x: 1}}\nguards: {x: 1}\nspread: {x: 1, spokes: [{x: 1}]}\nnvas: [{x: 1}]\ntargets: [{x: 1, rules: [{x: 1}], guards: {x: 1}}]\ngroups: [{x: 1}]\n"
+const probe = "x: 1\npolicy: {x: 1, damping: {x: 1}}\nguards: {x: 1}\nspread: {x: 1, spokes: [{x: 1}]}\nnvas: [{x: 1}]\ntargets: [{x: 1, rules: [{x: 1}], guards: {x: 1}}]\ngroups: [{x: 1}]\noperators: [{x: 1}]\n"
 
 // knownKeys asks the parser for its keys: it lists them where it finds an unknown one.
 func knownKeys(t *testing.T) string {
@@ -275,8 +286,8 @@ func knownKeys(t *testing.T) string {
 			keys = append(keys, list)
 		}
 	}
-	if len(keys) != 11 {
-		t.Fatalf("the parser lists the keys of %d mappings, want 11", len(keys))
+	if len(keys) != 12 {
+		t.Fatalf("the parser lists the keys of %d mappings, want 12", len(keys))
 	}
 	return strings.Join(keys, ", ")
 }

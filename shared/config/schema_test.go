@@ -29,6 +29,7 @@ type schema struct {
 	Enum                 []string          `json:"enum"`
 	Pattern              string            `json:"pattern"`
 	Default              any               `json:"default"`
+	Items                *schema           `json:"items"`
 }
 
 func domainSchema(t *testing.T) schema {
@@ -60,7 +61,7 @@ func parts(root schema) map[string]schema {
 	return map[string]schema{
 		"": root, "policy.": root.Defs["policy"], "policy.damping.": root.Defs["damping"], "guards.": root.Defs["guards"], "nvas[0].": root.Defs["nva"], "targets[0].": root.Defs["target"],
 		"spread.": root.Defs["spread"], "spread.spokes[0].": root.Defs["spoke"], "targets[0].rules[0].": root.Defs["rule"],
-		"targets[0].guards.": root.Defs["targetGuards"], "groups[0].": root.Defs["group"],
+		"targets[0].guards.": root.Defs["targetGuards"], "groups[0].": root.Defs["group"], "operators[0].": root.Defs["operator"],
 	}
 }
 
@@ -78,7 +79,7 @@ func TestSchemaHasTheKeysOfTheCode(t *testing.T) {
 		}
 	}
 	// What the probe itself gave cannot be missing in it.
-	required[""] = append(required[""], "policy", "nvas", "targets") // groups are optional
+	required[""] = append(required[""], "policy", "nvas", "targets") // groups and operators are optional
 	for where, s := range parts(domainSchema(t)) {
 		if diff := cmp.Diff(known[where], slices.Sorted(maps.Keys(s.Properties))); diff != "" {
 			t.Errorf("keys of %q (-code +schema):\n%s", where, diff)
@@ -102,6 +103,7 @@ func with(where, key, value string) bool {
 		"targets[0].":        {"name": "spokes", "routeTable": table + "spokes"},
 		"targets[0].guards.": {},
 		"groups[0].":         {"name": "firewall", "targets": "[spokes, gateway]"},
+		"operators[0].":      {"name": "jo", "keys": "['ed25519:/FHNjmIYoaONpH7QAjDwWAgW7RO6MwOsXeuRFUiQgCU=']"},
 		// Each of the three is bounded by its neighbour too.
 		"policy.damping.": {"reuse": "1", "suppress": "1", "ceiling": "8000"},
 
@@ -144,8 +146,8 @@ func with(where, key, value string) bool {
 	if where == "targets[0].guards." {
 		fields["targets[0]."]["guards"] = flow(where)
 	}
-	_, problems := config.Parse("f.yaml", fmt.Appendf(nil, "domain: %s\npolicy: %s\nguards: %s\nspread: %s\nnvas: [%s]\ntargets: [%s, {name: gateway, routeTable: %sgateway}]\ngroups: [%s]\n",
-		fields[""]["domain"], flow("policy."), flow("guards."), flow("spread."), flow("nvas[0]."), flow("targets[0]."), table, flow("groups[0].")))
+	_, problems := config.Parse("f.yaml", fmt.Appendf(nil, "domain: %s\npolicy: %s\nguards: %s\nspread: %s\nnvas: [%s]\ntargets: [%s, {name: gateway, routeTable: %sgateway}]\ngroups: [%s]\noperators: [%s]\n",
+		fields[""]["domain"], flow("policy."), flow("guards."), flow("spread."), flow("nvas[0]."), flow("targets[0]."), table, flow("groups[0]."), flow("operators[0].")))
 	return len(problems) == 0
 }
 
@@ -176,6 +178,11 @@ func TestSchemaBoundsAreThoseOfTheCode(t *testing.T) {
 			}
 			for _, word := range s.Enum {
 				field(word, true)
+			}
+			if s.Items != nil {
+				for _, word := range s.Items.Enum {
+					field("["+word+"]", true)
+				}
 			}
 			if s.Default != nil {
 				field(fmt.Sprint(s.Default), true)

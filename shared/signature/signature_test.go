@@ -100,7 +100,7 @@ func TestSchemas(t *testing.T) {
 	_, value, _ := strings.Cut(sign(t, 1, example(t, "alive")), `"`+signature.Attribute+`":"`)
 	for what, tt := range map[string]struct{ file, value string }{
 		signature.Attribute: {"event.schema.json", strings.TrimSuffix(value, `"}`)},
-		"keys":              {"domain.schema.json", public(1).String()},
+		"key":               {"domain.schema.json", public(1).String()},
 	} {
 		text, err := os.ReadFile("../../docs/schema/" + tt.file)
 		if err != nil {
