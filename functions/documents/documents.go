@@ -305,6 +305,16 @@ func (s *Store) SaveBeliefs(ctx context.Context, doc *state.Beliefs, etag string
 	return save(ctx, s, beliefsFile(doc.Domain), "beliefs of domain "+doc.Domain, doc, state.EncodeBeliefs, etag)
 }
 
+// Orders returns which orders about a domain were refused, and the document's ETag; a new document with an empty ETag where there is none.
+func (s *Store) Orders(ctx context.Context, domain string) (*state.Orders, string, error) {
+	return read(ctx, s, ordersFile(domain), "orders of domain "+domain, state.DecodeOrders, func() *state.Orders { return state.NewOrders(domain) })
+}
+
+// SaveOrders writes the document if it still has that ETag and returns the new one.
+func (s *Store) SaveOrders(ctx context.Context, doc *state.Orders, etag string) (string, error) {
+	return save(ctx, s, ordersFile(doc.Domain), "orders of domain "+doc.Domain, doc, state.EncodeOrders, etag)
+}
+
 // DriftCounts returns what the function Drift did with Azure's events, and its ETag; a new document with an empty ETag where there is none.
 func (s *Store) DriftCounts(ctx context.Context) (*state.DriftCounts, string, error) {
 	return read(ctx, s, driftFile, "counts of drift", state.DecodeDriftCounts, state.NewDriftCounts)
@@ -354,6 +364,7 @@ func (s *Store) AppendHistory(ctx context.Context, domain, target string, at tim
 const driftFile = "drift.json"
 
 func beliefsFile(domain string) string      { return "beliefs/" + domain + ".json" }
+func ordersFile(domain string) string       { return "orders/" + domain + ".json" }
 func domainFile(name string) string         { return "domains/" + name + ".yaml" }
 func acceptedFile(name string) string       { return "accepted/" + name + ".yaml" }
 func nvaFile(domain, name string) string    { return "nvas/" + domain + "/" + name + ".json" }

@@ -27,6 +27,8 @@ type Store interface {
 	SaveNVA(ctx context.Context, doc *state.NVA, etag string) (newETag string, err error)
 	Target(ctx context.Context, domain string, t config.Target) (doc *state.Target, etag string, err error)
 	SaveTarget(ctx context.Context, doc *state.Target, etag string) (newETag string, err error)
+	Orders(ctx context.Context, domain string) (doc *state.Orders, etag string, err error)
+	SaveOrders(ctx context.Context, doc *state.Orders, etag string) (newETag string, err error)
 	AppendHistory(ctx context.Context, domain, target string, at time.Time, line []byte) error
 }
 
@@ -47,6 +49,8 @@ type Parked struct {
 	Sequence int64     `json:"sequenceNumber"`
 	Reason   string    `json:"reason"`
 	Body     string    `json:"body"`
+
+	order bool // an order about a domain that has a file, and it does not count
 }
 
 // Beliefs tells the outside when what is believed of a domain's NVAs has changed. Looking once too often is harmless.
@@ -83,11 +87,11 @@ const nearlyDead = 5
 //     targets must look, if it still has the ETag of the read;
 //  2. send a wake for each target that it feeds and those of their groups, or for all of the domain if what is believed of NVAs may have changed;
 //  3. clear the outbox flag; then, if operators' orders were among them, add those to the histories of the targets that it feeds;
-//  4. park what can never be used;
+//  4. count the orders that are refused, where a failure is logged and nothing else, and park what can never be used;
 //  5. add what was accepted to the journal, where a failure is logged and nothing else;
 //  6. look whether the outside is to be told of NVAs, likewise. After a redelivery too: the first delivery may have died before it.
 //
-// Operators' orders about an NVA are merged like its events; for those about a target see orders.go.
+// Operators' orders that count (shared/warrant) and are about an NVA are merged like its events; for those about a target see orders.go.
 //
 // Only then are the messages completed (by the host, after the answer). A crash before 1 changes nothing; after 1 the messages come
 // again, change nothing, and find the flag set: the wakes are sent then. An error gives the whole batch back, but only after all that can be
@@ -102,6 +106,7 @@ func (i *Ingest) Handle(ctx context.Context, batch []invocation.Message) error {
 		parked = append(parked, refused...)
 		failed = errors.Join(failed, err)
 		if err == nil {
+			i.countRefused(ctx, g.domain, refused)
 			accepted = append(accepted, g.accepted(refused)...)
 		}
 	}
@@ -230,17 +235,19 @@ func (i *Ingest) take(ctx context.Context, g *group) ([]Parked, error) {
 			WithAdvice("add it there, or correct nva and domain in the agent's configuration")), nil
 	}
 	g.known = true
-	signed, refused := i.prove(g, nva.Keys)
+	warranted, orders := i.warrant(g, d.Config)
+	signed, refused := i.prove(warranted, nva.Keys)
 	doc, etag, parked, err := i.merge(ctx, signed, refused)
 	if err != nil {
 		return nil, err
 	}
 	g.wide = g.wide || doc.Wide
+	parked = slices.Concat(orders, refused, parked)
 	if err = i.post(ctx, d.Config, doc, etag, signed); err != nil {
-		return append(refused, parked...), err
+		return parked, err
 	}
-	i.chronicle(ctx, g, d.Config.FedBy(g.nva))
-	return append(refused, parked...), nil
+	i.chronicle(ctx, warranted.accepted(parked), d.Config.FedBy(g.nva))
+	return parked, nil
 }
 
 func (i *Ingest) parkAll(g *group, why error) []Parked {
@@ -294,7 +301,11 @@ func (i *Ingest) mergeAll(doc *state.NVA, g *group) (changed bool, parked []Park
 	for _, it := range g.items {
 		at := i.enqueued(it)
 		if it.order != nil {
-			changed = doc.Obey(state.OrderOf(*it.order, at)) || changed
+			o := state.OrderOf(*it.order, at)
+			if doc.Belated(o) {
+				parked = append(parked, i.refuse(it, belated(it, doc.Order.ID, doc.Order.Who)))
+			}
+			changed = doc.Obey(o) || changed
 			continue
 		}
 		news, err := doc.MergeLate(it.event, at, i.Now())

@@ -52,6 +52,14 @@ func (w *journalWorld) Target(_ context.Context, domain string, t config.Target)
 	return state.NewTarget(domain, t.Name, t.RouteTable), "", nil
 }
 
+func (w *journalWorld) Orders(context.Context, string) (*state.Orders, string, error) {
+	return state.NewOrders("hub"), "", nil
+}
+
+func (w *journalWorld) SaveOrders(context.Context, *state.Orders, string) (string, error) {
+	return "", nil
+}
+
 func (w *journalWorld) SaveTarget(context.Context, *state.Target, string) (string, error) {
 	w.effects = append(w.effects, "save target")
 	return "1", w.saveErr

@@ -5,12 +5,14 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/pointsman/pointsman/shared/config"
 	"github.com/pointsman/pointsman/shared/fault"
 	"github.com/pointsman/pointsman/shared/state"
 	"github.com/pointsman/pointsman/shared/wake"
+	"github.com/pointsman/pointsman/shared/warrant"
 )
 
 // enqueued is when the broker accepted the item.
@@ -21,7 +23,64 @@ func (i *Ingest) enqueued(it item) time.Time {
 	return it.message.EnqueuedAt
 }
 
-// takeTarget takes operators' orders about one target in. The order of effects:
+// warrant parts a group into what may be taken in, orders as their operators signed them, and the orders that do not count.
+func (i *Ingest) warrant(g *group, d *config.Domain) (warranted *group, refused []Parked) {
+	warranted = &group{domain: g.domain, nva: g.nva, target: g.target}
+	for _, it := range g.items {
+		if it.order != nil {
+			o, err := warrant.Check(it.message.Body, d, i.enqueued(it))
+			if err != nil {
+				refused = append(refused, i.refuse(it, err))
+				continue
+			}
+			it.order = &o
+		}
+		warranted.items = append(warranted.items, it)
+	}
+	return warranted, refused
+}
+
+// refuse parks an order that does not count.
+func (i *Ingest) refuse(it item, why error) Parked {
+	p := i.park(it.message, why)
+	p.order = true
+	return p
+}
+
+// belated says why a signed order is refused that is older than the one that holds and was accepted after it.
+func belated(it item, id, who string) error {
+	return fault.New(fault.Poison, "order %s is refused: the bus accepted it after order %s by %s, and by what was signed it is older", it.id(), id, who).
+		WithAdvice("if you gave it, compare the clocks of the machines that orders are given on, and give it again; else somebody has sent an old order again")
+}
+
+// countRefused counts the orders among what is parked, against other writers. The count is for people, as the lines of the log are: they must not undo what was taken in.
+func (i *Ingest) countRefused(ctx context.Context, domain string, parked []Parked) {
+	orders := slices.DeleteFunc(slices.Clone(parked), func(p Parked) bool { return !p.order })
+	if len(orders) == 0 {
+		return
+	}
+	if err := i.saveRefused(ctx, domain, orders); err != nil {
+		i.Log.ErrorContext(ctx, "refused orders are not counted", slog.String("domain", domain), slog.Int("orders", len(orders)), slog.Any("error", err))
+	}
+}
+
+func (i *Ingest) saveRefused(ctx context.Context, domain string, orders []Parked) error {
+	for range maxConflicts {
+		doc, etag, err := i.Store.Orders(ctx, domain)
+		if err != nil {
+			return err
+		}
+		for _, p := range orders {
+			doc.Refused = doc.Refused.And(p.At, p.Reason)
+		}
+		if _, err = i.Store.SaveOrders(ctx, doc, etag); !fault.Is(err, fault.Conflict) {
+			return err
+		}
+	}
+	return fmt.Errorf("the refused orders of domain %s change faster than they can be counted", domain)
+}
+
+// takeTarget takes operators' orders about one target in. Those that do not count are parked; for the others, the order of effects is:
 //
 //  1. merge them into the target's document and save it, if it still has the ETag of the read and if that changes anything;
 //  2. send a wake for each order, changed or not;
@@ -35,10 +94,14 @@ func (i *Ingest) takeTarget(ctx context.Context, d *config.Domain, g *group) ([]
 	if !known {
 		return i.parkAll(g, fault.New(fault.Poison, "the domain file %s has no target %s", g.domain, g.target).WithAdvice("correct the name, or the domain")), nil
 	}
-	if err := i.obey(ctx, t, g); err != nil {
+	warranted, refused := i.warrant(g, d)
+	late, err := i.obey(ctx, t, warranted)
+	if err != nil {
 		return nil, err
 	}
-	for _, it := range g.items {
+	refused = append(refused, late...)
+	obeyed := warranted.accepted(late)
+	for _, it := range obeyed {
 		m, err := wake.Wake{Domain: d.Name, Target: t.Name, Cause: "order/" + it.order.ID, Events: []string{it.id()}}.Message()
 		if err != nil {
 			return nil, fmt.Errorf("wake %s/%s: %w", d.Name, t.Name, err)
@@ -47,44 +110,59 @@ func (i *Ingest) takeTarget(ctx context.Context, d *config.Domain, g *group) ([]
 			return nil, fmt.Errorf("wake %s/%s: %w", d.Name, t.Name, err)
 		}
 	}
-	i.chronicle(ctx, g, []config.Target{t})
-	return nil, nil
+	i.chronicle(ctx, obeyed, []config.Target{t})
+	return refused, nil
 }
 
-// obey brings the orders into the target's document, against other writers.
-func (i *Ingest) obey(ctx context.Context, t config.Target, g *group) error {
+// obey brings the orders into the target's document, against other writers. It returns those that are refused there.
+func (i *Ingest) obey(ctx context.Context, t config.Target, g *group) (late []Parked, err error) {
+	if len(g.items) == 0 {
+		return nil, nil
+	}
 	for range maxConflicts {
 		doc, etag, err := i.Store.Target(ctx, g.domain, t)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		changed := false
-		for _, it := range g.items {
-			changed = doc.Obey(*it.order, i.enqueued(it)) || changed
-		}
-		if !changed {
-			return nil
+		var changed bool
+		if changed, late = i.obeyAll(doc, g); !changed {
+			return late, nil
 		}
 		if _, err = i.Store.SaveTarget(ctx, doc, etag); !fault.Is(err, fault.Conflict) {
-			return err
+			return late, err
 		}
 	}
-	return fmt.Errorf("document of target %s/%s changes faster than an order can be merged", g.domain, t.Name)
+	return nil, fmt.Errorf("document of target %s/%s changes faster than an order can be merged", g.domain, t.Name)
 }
 
-// chronicle tells the log of the operators' orders in the group, and the histories of the targets that they concern. The history is for people: a line that cannot be
-// written must not undo an order.
-func (i *Ingest) chronicle(ctx context.Context, g *group, targets []config.Target) {
+func (i *Ingest) obeyAll(doc *state.Target, g *group) (changed bool, late []Parked) {
 	for _, it := range g.items {
+		at := i.enqueued(it)
+		if doc.Belated(*it.order, at) {
+			id, who := doc.Pause.ID, doc.Pause.Who
+			if it.order.Kind.OfPlan() {
+				id, who = doc.Approval.ID, doc.Approval.Who
+			}
+			late = append(late, i.refuse(it, belated(it, id, who)))
+		}
+		changed = doc.Obey(*it.order, at) || changed
+	}
+	return changed, late
+}
+
+// chronicle tells the log of the operators' orders among the items, and the histories of the targets that they concern. The history is for people: a line that cannot be
+// written must not undo an order.
+func (i *Ingest) chronicle(ctx context.Context, items []item, targets []config.Target) {
+	for _, it := range items {
 		if it.order == nil {
 			continue
 		}
 		o, at := it.order, i.enqueued(it)
 		i.Log.InfoContext(ctx, "operator's order", slog.String("domain", o.Domain), slog.String("order", o.Kind.String()), slog.String("of", o.Subject()), slog.String("plan", o.Plan),
-			slog.String("who", o.Who), slog.String("why", o.Why), slog.String("id", o.ID), slog.Time("at", at))
+			slog.String("who", o.Who), slog.String("why", o.Why), slog.String("id", o.ID), slog.String("operator", o.Operator), slog.Time("at", at))
 		for _, t := range targets {
 			line, err := json.Marshal(historyLine{
-				At: at, Domain: o.Domain, Target: t.Name, Order: state.Said{Kind: o.Kind.String(), NVA: o.NVA, Plan: o.Plan, ID: o.ID, Who: o.Who, Why: o.Why},
+				At: at, Domain: o.Domain, Target: t.Name, Order: state.Said{Kind: o.Kind.String(), NVA: o.NVA, Plan: o.Plan, ID: o.ID, Who: o.Who, Why: o.Why, Operator: o.Operator},
 			})
 			if err == nil {
 				err = i.Store.AppendHistory(ctx, o.Domain, t.Name, at, line)

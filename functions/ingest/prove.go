@@ -14,7 +14,7 @@ func (i *Ingest) prove(g *group, keys []signature.Key) (signed *group, refused [
 	}
 	signed = &group{domain: g.domain, nva: g.nva}
 	for _, it := range g.items {
-		if it.order != nil { // an operator's: the right to send to the queue is all that is asked of it
+		if it.order != nil { // an operator's: see warrant
 			signed.items = append(signed.items, it)
 			continue
 		}

@@ -16,7 +16,6 @@ import (
 	"github.com/pointsman/pointsman/shared/config"
 	"github.com/pointsman/pointsman/shared/event"
 	"github.com/pointsman/pointsman/shared/journal"
-	"github.com/pointsman/pointsman/shared/order"
 	"github.com/pointsman/pointsman/shared/signature"
 	"github.com/pointsman/pointsman/shared/state"
 )
@@ -128,15 +127,6 @@ func TestRefused(t *testing.T) {
 				}
 			}
 		})
-	}
-}
-
-// An operator signs nothing: its order counts although the NVA has keys, and is no refusal.
-func TestOrdersNeedNoSignature(t *testing.T) {
-	w := signing(t)
-	w.mustHandle(orders(t, order.Drain, "nva-a", 1), says(t, "nva-a", 7, nil), signed(t, 1, says(t, "nva-a", 1, nil)))
-	if doc := w.nva("nva-a"); !doc.Draining() || doc.Refused.Count != 1 || len(doc.RIB()) != 1 || len(w.parked) != 1 {
-		t.Errorf("draining %t, refused %d, %d prefixes, parked %v", doc.Draining(), doc.Refused.Count, len(doc.RIB()), w.parked)
 	}
 }
 

@@ -25,6 +25,7 @@ func (r Report) Prometheus() string {
 		m.add("pointsman_domain_file_problems", "Problems in the newest domain file, which is not in force while there are any.", "gauge", float64(len(d.Problems)), "domain", d.Name)
 		m.add("pointsman_domain_unreadable", "1 while the domain has no valid file or its documents cannot be read.", "gauge", truth(d.Error != ""), "domain", d.Name)
 		m.outcomes(d.Events, "domain", d.Name, "target", "")
+		m.orders(d.Name, d.Orders)
 		for _, n := range d.NVAs {
 			m.nva(d.Name, n)
 		}
@@ -39,6 +40,14 @@ func (r Report) Prometheus() string {
 		}
 	}
 	return m.String()
+}
+
+func (m metrics) orders(domain string, o Orders) {
+	refused := 0.0
+	if o.Refused != nil {
+		refused = float64(o.Refused.Count)
+	}
+	m.add("pointsman_orders_refused_total", "Operators' orders that did not count: not signed as the domain file wants, too old, or not allowed.", "counter", refused, "domain", domain)
 }
 
 func (m metrics) nva(domain string, n NVA) {

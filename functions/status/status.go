@@ -24,6 +24,7 @@ type Store interface {
 	NVAs(ctx context.Context, d *config.Domain) (map[string]*state.NVA, error)
 	Target(ctx context.Context, domain string, t config.Target) (doc *state.Target, etag string, err error)
 	Beliefs(ctx context.Context, domain string) (doc *state.Beliefs, etag string, err error)
+	Orders(ctx context.Context, domain string) (doc *state.Orders, etag string, err error)
 	DriftCounts(ctx context.Context) (doc *state.DriftCounts, etag string, err error)
 	Budget(ctx context.Context, subscription string) (doc *budget.Budget, etag string, err error)
 }
@@ -68,10 +69,18 @@ type Domain struct {
 	Problems located.Problems `json:"problems,omitempty"`     // of the newest file, if it is not the one in force
 	Error    string           `json:"error,omitempty"`        // why there is nothing to show
 	Events   Outcomes         `json:"outcomeEvents,omitzero"` // about the NVAs
+	Orders   Orders           `json:"orders,omitzero"`
 	NVAs     []NVA            `json:"nvas"`
 	Targets  []Target         `json:"targets"`
 	Groups   []Group          `json:"groups,omitempty"`
 	Budgets  []Budget         `json:"budgets,omitempty"` // of the targets' subscriptions
+}
+
+// Orders is what becomes of operators' orders.
+type Orders struct {
+	Accepted  string          `json:"accepted"`            // all, signed (by an operator of the domain file) or none: see config.Warrant
+	Operators []string        `json:"operators,omitempty"` // of the domain file
+	Refused   *state.Refusals `json:"refused,omitempty"`   // orders that did not count, since ever
 }
 
 // NVA is what is known of one appliance.
@@ -182,6 +191,9 @@ func (s *Status) domain(ctx context.Context, name string) (Domain, error) {
 		return out, err
 	}
 	out.Events = describeOutbox(told.Outcomes)
+	if out.Orders, err = s.orders(ctx, d.Config); err != nil {
+		return out, err
+	}
 	byName := map[string]*state.Target{}
 	for _, t := range d.Config.Targets {
 		var doc *state.Target
@@ -195,6 +207,18 @@ func (s *Status) domain(ctx context.Context, name string) (Domain, error) {
 		out.Groups = append(out.Groups, describeGroup(g, byName, s.Now()))
 	}
 	out.Budgets, err = s.budgets(ctx, d.Config)
+	return out, err
+}
+
+func (s *Status) orders(ctx context.Context, d *config.Domain) (Orders, error) {
+	out := Orders{Accepted: d.Warrant().String()}
+	for _, o := range d.Operators {
+		out.Operators = append(out.Operators, o.Name)
+	}
+	doc, _, err := s.Store.Orders(ctx, d.Name)
+	if err == nil && doc.Refused.Count > 0 {
+		out.Refused = &doc.Refused
+	}
 	return out, err
 }
 

@@ -42,6 +42,8 @@ targets:
   - {name: new, routeTable: /subscriptions/s/resourceGroups/g/providers/Microsoft.Network/routeTables/new, apply: approve}
 groups:
   - {name: firewall, targets: [new, spokes]}
+operators:
+  - {name: jo, keys: ["ed25519:/FHNjmIYoaONpH7QAjDwWAgW7RO6MwOsXeuRFUiQgCU="]}
 `
 
 func noon() time.Time { return time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC) }
@@ -115,6 +117,12 @@ func (estate) Target(_ context.Context, domain string, t config.Target) (*state.
 func (estate) Beliefs(_ context.Context, domain string) (*state.Beliefs, string, error) {
 	doc := state.NewBeliefs(domain)
 	doc.Outcomes.Events = make([]outcome.Event, 1)
+	return doc, "1", nil
+}
+
+func (estate) Orders(_ context.Context, domain string) (*state.Orders, string, error) {
+	doc := state.NewOrders(domain)
+	doc.Refused = doc.Refused.And(noon().Add(-time.Hour), "order hub/operator/1 is refused: it was signed 6m0s before the bus accepted it").And(noon(), "order hub/operator/2 is refused: the order is not signed")
 	return doc, "1", nil
 }
 

@@ -5,8 +5,9 @@
 //
 //  1. An order is absolute: it says what is to hold from now on, never an operation on what held before.
 //  2. ID is unique; an order that is sent again has the same one.
-//  3. What holds for an NVA, for a target's pause and for a target's approval is its newest order: by the time at which the broker accepted it, then by
-//     ID. So repeating and reordering orders changes nothing.
+//  3. What holds for an NVA, for a target's pause and for a target's approval is its newest order: by the time that was signed, or, where orders need no
+//     signature, by the time at which the broker accepted it; then by ID. So repeating and reordering orders changes nothing, and a signed one that
+//     somebody else sends again later is never newer than it was.
 package order
 
 import (
@@ -70,9 +71,20 @@ type Order struct {
 	Target string    // the others only
 	Plan   string    // Approve and Override only: the hash of the plan
 	ID     string    // a UUID, lower case (RFC 9562)
-	Who    string    // as the sender says; nobody can check it
+	Who    string    // as the sender says
 	Why    string    // for people; "" with no reason given
-	Time   time.Time // the sender's clock; informative, may be zero
+	Time   time.Time // the sender's clock; zero: not said
+
+	// Operator is who has signed it, by the name of the domain file; "": nobody has, or it was not checked. It does not go over the bus: see shared/warrant.
+	Operator string
+}
+
+// Signed is the time by which a signed order comes before or after others: that of its operator's clock. Zero: its signature was not checked.
+func (o Order) Signed() time.Time {
+	if o.Operator == "" {
+		return time.Time{}
+	}
+	return o.Time
 }
 
 // MessageID is the CloudEvents id and the Service Bus MessageID. No event of an agent has it: those carry a number where this has a UUID.

@@ -36,3 +36,35 @@ func DecodeDriftCounts(body []byte) (*DriftCounts, error) {
 	}
 	return d, nil
 }
+
+// Orders counts the orders about a domain that were refused. It is no part of any decision, and stands apart from the documents that are: who floods the queue
+// with forged orders must not get into the way of those who write them.
+type Orders struct {
+	Schema  int      `json:"schema"`
+	Domain  string   `json:"domain"`
+	Refused Refusals `json:"refused,omitzero"`
+}
+
+// NewOrders returns the document of a domain about which no order was refused.
+func NewOrders(domain string) *Orders { return &Orders{Schema: Schema, Domain: domain} }
+
+// EncodeOrders returns the document as JSON. Equal documents give equal bytes.
+func EncodeOrders(o *Orders) ([]byte, error) {
+	body, err := json.Marshal(o)
+	if err != nil {
+		return nil, fmt.Errorf("encode orders of domain %s: %w", o.Domain, err)
+	}
+	return body, nil
+}
+
+// DecodeOrders reads what EncodeOrders wrote.
+func DecodeOrders(body []byte) (*Orders, error) {
+	o := NewOrders("")
+	if err := json.Unmarshal(body, o); err != nil {
+		return nil, fmt.Errorf("orders of a domain: %w", err)
+	}
+	if o.Schema != Schema {
+		return nil, fmt.Errorf("orders of domain %s have schema %d, this version reads %d: deploy the newer function app again", o.Domain, o.Schema, Schema)
+	}
+	return o, nil
+}

@@ -102,14 +102,17 @@ type Order struct {
 	ID    string    `json:"id"`
 	Who   string    `json:"who"`
 	Why   string    `json:"why,omitempty"`
+
+	Operator string    `json:"operator,omitempty"` // who signed it; "": nobody had to
+	Signed   time.Time `json:"signed,omitzero"`    // when, by that one's clock
 }
 
-// Compare orders orders: by time, then by identity.
-func (o Order) Compare(p Order) int {
-	return cmp.Or(o.At.Compare(p.At), cmp.Compare(o.ID, p.ID))
-}
+// Compare orders orders: by the time that counts, then by identity.
+func (o Order) Compare(p Order) int { return o.moment().compare(p.moment()) }
 
-// Refusals counts events that were refused. A batch that is delivered again counts again.
+func (o Order) moment() moment { return moment{o.At, o.Signed, o.ID} }
+
+// Refusals counts events, or orders, that were refused. A batch that is delivered again counts again.
 type Refusals struct {
 	Count  uint64    `json:"count"`
 	At     time.Time `json:"at"` // when the last one was refused, the receiver's clock
@@ -120,11 +123,14 @@ type Refusals struct {
 const maxRefusal = 300
 
 // Refuse counts an event that was refused at the given time. Nothing else in the document depends on such an event.
-func (n *NVA) Refuse(at time.Time, reason string) {
+func (n *NVA) Refuse(at time.Time, reason string) { n.Refused = n.Refused.And(at, reason) }
+
+// And returns the count with one more.
+func (r Refusals) And(at time.Time, reason string) Refusals {
 	if len(reason) > maxRefusal {
 		reason = strings.ToValidUTF8(reason[:maxRefusal], "") + "…"
 	}
-	n.Refused = Refusals{Count: n.Refused.Count + 1, At: at, Reason: reason}
+	return Refusals{Count: r.Count + 1, At: at, Reason: reason}
 }
 
 // Bounds of what is kept for damping.
@@ -265,6 +271,9 @@ func (n *NVA) Obey(o Order) (changed bool) {
 	n.Revision++
 	return true
 }
+
+// Belated reports whether an order was accepted after the one that holds and, by what its operator signed, is older: see moment.
+func (n *NVA) Belated(o Order) bool { return o.moment().belated(n.Order.moment()) }
 
 // mergeReport keeps the newest report. changed: it says something else than the one before.
 func (n *NVA) mergeReport(e event.Event, now time.Time) (changed bool) {

@@ -29,6 +29,9 @@ func drawSaid(t *rapid.T) []said {
 			order.Order{Kind: k, Domain: "hub", NVA: "nva-a", Target: "spokes", Plan: rapid.SampledFrom([]string{"p", "q"}).Draw(t, "plan"), ID: fmt.Sprint(i), Who: fmt.Sprint("who-", i)},
 			epochTime(rapid.IntRange(0, 5).Draw(t, "at")),
 		})
+		if o := &out[len(out)-1].order; rapid.Bool().Draw(t, "signed") {
+			o.Operator, o.Time = "jo", epochTime(rapid.IntRange(0, 5).Draw(t, "when"))
+		}
 		if rapid.IntRange(0, 3).Draw(t, "again") == 0 {
 			twin := out[len(out)-1]
 			out = append(out, said{twin.order, twin.at.Add(time.Duration(rapid.IntRange(0, 2).Draw(t, "later")) * time.Second)})
@@ -87,7 +90,7 @@ func TestObey(t *testing.T) {
 func TestGoldenTargetWithOrders(t *testing.T) {
 	d := state.NewTarget("hub", "spokes", "/subscriptions/s")
 	d.Pause = state.Pause{On: true, At: epochTime(1), ID: "1", Who: "jo", Why: "migration"}
-	d.Approval = state.Approval{Plan: "25bfe4c57b9769ed", Override: true, At: epochTime(2), ID: "2", Who: "kim", Why: "change 4711", Ended: epochTime(3), End: state.ApprovalWritten}
+	d.Approval = state.Approval{Plan: "25bfe4c57b9769ed", Override: true, At: epochTime(2), ID: "2", Who: "kim (kim@example.com)", Operator: "kim", Signed: epochTime(1), Why: "change 4711", Ended: epochTime(3), End: state.ApprovalWritten}
 	p := netip.MustParsePrefix("10.1.0.0/16")
 	d.Proposal = &state.Proposal{
 		Plan: "6d4ab7cbe2ef2f2f", Since: epochTime(4), Added: []state.ProposedChange{{Prefix: p, To: "10.0.0.4"}},
@@ -126,5 +129,48 @@ func TestUnwritten(t *testing.T) {
 	var back state.Outcome
 	if err := json.Unmarshal([]byte(`"next-year"`), &back); err != nil || back != state.Failed {
 		t.Error(cmp.Diff(state.Failed, back))
+	}
+}
+
+// TestSignedOrders: what was signed decides which order is the newest, not when somebody brought it to the queue; and an order that comes after a newer one is told from
+// one that was only delivered late.
+func TestSignedOrders(t *testing.T) {
+	say := func(id string, signed int) order.Order {
+		return order.Order{Kind: order.Pause, Target: "spokes", ID: id, Who: "jo", Operator: "jo", Time: epochTime(signed)}
+	}
+	for _, tt := range []struct {
+		name             string
+		id               string
+		signed, at       int
+		changes, belated bool
+		unsigned         bool
+	}{
+		{name: "given later", id: "c", signed: 12, at: 22, changes: true},
+		{name: "at the same time, with a lower id", id: "a", signed: 10, at: 21, belated: true},
+		{name: "at the same time, with a higher id", id: "c", signed: 10, at: 21, changes: true},
+		{name: "the same again", id: "b", signed: 10, at: 25},
+		{name: "an older one, sent again", id: "a", signed: 5, at: 300, belated: true},
+		{name: "an older one, delivered late", id: "a", signed: 5, at: 15},
+		{name: "an unsigned one of later", id: "a", signed: 10, at: 25, unsigned: true, changes: true},
+		{name: "an unsigned one of before", id: "a", signed: 10, at: 9, unsigned: true},
+	} {
+		d := state.NewTarget("hub", "spokes", "/t")
+		n := state.NewNVA("hub", "nva-a")
+		d.Obey(say("b", 10), epochTime(20))
+		n.Obey(state.OrderOf(say("b", 10), epochTime(20)))
+		o := say(tt.id, tt.signed)
+		if tt.unsigned {
+			o.Operator = ""
+		}
+		if got := d.Belated(o, epochTime(tt.at)); got != tt.belated || n.Belated(state.OrderOf(o, epochTime(tt.at))) != got {
+			t.Errorf("%s: belated %t, want %t", tt.name, got, tt.belated)
+		}
+		if got := d.Obey(o, epochTime(tt.at)); got != tt.changes || n.Obey(state.OrderOf(o, epochTime(tt.at))) != got {
+			t.Errorf("%s: changes %t, want %t", tt.name, got, tt.changes)
+		}
+	}
+	d := state.NewTarget("hub", "spokes", "/t")
+	if d.Obey(order.Order{Kind: order.Drain, NVA: "nva-a", ID: "z"}, epochTime(1)) || d.Pause.ID != "" {
+		t.Error("an order about an NVA changed a target")
 	}
 }
