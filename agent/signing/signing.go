@@ -1,4 +1,4 @@
-// Package signing keeps the private key with which an agent signs what it says. The file is PEM with PKCS #8 in it (RFC 8410), as
+// Package signing keeps the private key with which an agent signs what it says, or an operator orders. The file is PEM with PKCS #8 in it (RFC 8410), as
 // "openssl genpkey -algorithm ed25519" makes it too.
 package signing
 
@@ -40,23 +40,23 @@ func Generate(path string, replace bool) (signature.Key, error) {
 	return signature.KeyOf(private), nil
 }
 
-// Load reads a key. A file that others may read is refused: they could speak for this NVA.
-func Load(path string) (ed25519.PrivateKey, error) {
+// Load reads a key. A file that others may read is refused: they could sign too. tool is the program whose keygen makes keys of that kind.
+func Load(path, tool string) (ed25519.PrivateKey, error) {
 	info, err := os.Stat(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("the signing key: %w: make one with pointsman-agent keygen", err)
+		return nil, fmt.Errorf("the signing key: %w: make one with %s keygen", err, tool)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("the signing key: %w", err)
 	}
 	if mode := info.Mode().Perm(); mode&0o077 != 0 && runtime.GOOS != "windows" {
-		return nil, fmt.Errorf("the signing key %s has mode %04o: want 0600, for whoever reads it can speak for this NVA", path, mode)
+		return nil, fmt.Errorf("the signing key %s has mode %04o: want 0600, for whoever reads it can sign with it", path, mode)
 	}
 	text, err := os.ReadFile(path) // of our own configuration
 	if err != nil {
 		return nil, fmt.Errorf("the signing key: %w", err)
 	}
-	private, err := parse(text)
+	private, err := parse(text, tool)
 	if err != nil {
 		return nil, fmt.Errorf("the signing key %s: %w", path, err)
 	}
@@ -64,10 +64,10 @@ func Load(path string) (ed25519.PrivateKey, error) {
 }
 
 // parse never repeats what it reads.
-func parse(text []byte) (ed25519.PrivateKey, error) {
+func parse(text []byte, tool string) (ed25519.PrivateKey, error) {
 	p, _ := pem.Decode(text)
 	if p == nil || p.Type != block {
-		return nil, errors.New("found no PEM block " + block + ": want a file as pointsman-agent keygen makes it")
+		return nil, errors.New("found no PEM block " + block + ": want a file as " + tool + " keygen makes it")
 	}
 	key, err := x509.ParsePKCS8PrivateKey(p.Bytes)
 	if err != nil {

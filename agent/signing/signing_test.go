@@ -33,7 +33,7 @@ func TestGenerateAndLoad(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	private, err := signing.Load(path)
+	private, err := signing.Load(path, "the-tool")
 	if err != nil || signature.KeyOf(private) != first {
 		t.Fatalf("loaded %v (%v), want %s", signature.KeyOf(private), err, first)
 	}
@@ -65,7 +65,7 @@ func TestLoad(t *testing.T) {
 		if err := os.WriteFile(path, []byte(tt.text), tt.mode); err != nil {
 			t.Fatal(err)
 		}
-		private, err := signing.Load(path)
+		private, err := signing.Load(path, "the-tool")
 		switch {
 		case tt.want == "" && (err != nil || signature.KeyOf(private).String() != publicHalf):
 			t.Errorf("%s: %v", name, err)
@@ -73,7 +73,7 @@ func TestLoad(t *testing.T) {
 			t.Errorf("%s: got %v, want %q and the file", name, err, tt.want)
 		}
 	}
-	if _, err := signing.Load("/nonexistent/key"); !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), "keygen") {
+	if _, err := signing.Load("/nonexistent/key", "the-tool"); !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), "the-tool keygen") {
 		t.Errorf("no file: %v", err)
 	}
 }

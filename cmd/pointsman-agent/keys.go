@@ -13,8 +13,12 @@ import (
 	"github.com/pointsman/pointsman/shared/signature"
 )
 
-// keyName is the file in the state directory where the configuration names none.
-const keyName = "signing.key"
+const (
+	// keyName is the file in the state directory where the configuration names none.
+	keyName = "signing.key"
+	// tool is what makes keys of this kind.
+	tool = "pointsman-agent"
+)
 
 // keygen makes the key that signs this NVA's events, and prints its public half alone on the standard output, as the domain file wants it.
 func keygen(args []string, stdout, stderr io.Writer) error {
@@ -57,7 +61,7 @@ func pubkey(args []string, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	private, err := signing.Load(path)
+	private, err := signing.Load(path, tool)
 	if err != nil {
 		return err
 	}

@@ -84,7 +84,7 @@ func signer(ctx context.Context, c config.Signing, log *slog.Logger) (func([]byt
 	if c.KeyFile == "" {
 		return nil, nil
 	}
-	private, err := signing.Load(c.KeyFile)
+	private, err := signing.Load(c.KeyFile, tool)
 	if err != nil {
 		return nil, err
 	}

@@ -68,7 +68,7 @@ Exit codes: 0 done; 1 it could not be done, or is not as expected; 2 plan found 
 	root.AddCommand(
 		validateCommand(), applyCommand(),
 		statusCommand(), planCommand(), explainCommand(), historyCommand(),
-		drainCommand(), resumeCommand(), pauseCommand(), unpauseCommand(), approveCommand(),
+		drainCommand(), resumeCommand(), pauseCommand(), unpauseCommand(), approveCommand(), keygenCommand(), pubkeyCommand(),
 		replayCommand(), importCommand(), emulateCommand(), manCommand(),
 	)
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return fmt.Errorf("%w: %w", errInput, err) })

@@ -78,7 +78,8 @@ func exitCode(ts *testscript.TestScript, neg bool, args []string) {
 
 // The scripts in testdata/online run against emulators of their own, with the table "spokes" and the domain of hub.yaml. More commands: ingest FILE
 // does to the journal FILE what the function app does to events; merge FILE does the same without reconciling; queued N wants N messages in
-// route-events; deliver waits for messages in route-events and does to them what the function app does; await FILE waits for a file.
+// route-events; deliver waits for messages in route-events and does to them what the function app does; await FILE waits for a file;
+// fill FILE TEMPLATE puts what is in FILE where the template has {FILE}.
 func TestOnline(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/online", RequireExplicitExec: true,
@@ -99,6 +100,7 @@ func TestOnline(t *testing.T) {
 			"ingest":  func(ts *testscript.TestScript, _ bool, args []string) { cloudOf(ts).take(ts, args[0], true) },
 			"merge":   func(ts *testscript.TestScript, _ bool, args []string) { cloudOf(ts).take(ts, args[0], false) },
 			"deliver": func(ts *testscript.TestScript, _ bool, _ []string) { cloudOf(ts).deliver(ts) },
+			"fill":    func(ts *testscript.TestScript, _ bool, args []string) { fill(ts, args[0], args[1]) },
 			"await":   func(ts *testscript.TestScript, _ bool, args []string) { await(ts, ts.MkAbs(args[0])) },
 			"queued": func(ts *testscript.TestScript, _ bool, args []string) {
 				if q, _ := cloudOf(ts).Bus.Queue("route-events"); strconv.Itoa(q.Active) != args[0] {
@@ -107,6 +109,12 @@ func TestOnline(t *testing.T) {
 			},
 		},
 	})
+}
+
+// fill puts a text into a file, at the place that is named after it.
+func fill(ts *testscript.TestScript, name, template string) {
+	text := strings.ReplaceAll(ts.ReadFile(template), "{"+name+"}", strings.TrimSpace(ts.ReadFile(name)))
+	ts.Check(os.WriteFile(ts.MkAbs(template), []byte(text), 0o600))
 }
 
 // await waits until there is a file.

@@ -16,14 +16,16 @@ import (
 	"github.com/pointsman/pointsman/shared/config"
 	"github.com/pointsman/pointsman/shared/message"
 	"github.com/pointsman/pointsman/shared/order"
+	"github.com/pointsman/pointsman/shared/signature"
 	"github.com/pointsman/pointsman/shared/state"
+	"github.com/pointsman/pointsman/shared/warrant"
 )
 
 // ordering gives an operator's order.
 type ordering struct {
 	connection
 	bus, namespace, queue string
-	domain, who, why      string
+	domain, who, why, key string
 	wait                  bool
 }
 
@@ -32,6 +34,7 @@ func (o *ordering) flags(c *cobra.Command) {
 	f.StringVar(&o.domain, "domain", "", "the domain (needed)")
 	f.StringVar(&o.why, "why", "", "the reason, for the history and Status")
 	f.StringVar(&o.who, "who", "", "who gives the order; empty: who is signed in to Azure, or USER@HOST with a connection string")
+	f.StringVar(&o.key, "key", "", "the file of the key that signs the order, as pointsman keygen makes it ("+keyVariable+"); empty: pointsman/operator.key in your configuration directory, if there is one")
 	f.StringVar(&o.bus, "bus-connection", "", "connection string of the Service Bus namespace (ServiceBusConnection)")
 	f.StringVar(&o.namespace, "bus-namespace", os.Getenv("ServiceBusConnection__fullyQualifiedNamespace"), "instead of it: host name of the namespace, to sign in to (ServiceBusConnection__fullyQualifiedNamespace)")
 	f.StringVar(&o.queue, "queue", "route-events", "the queue")
@@ -51,7 +54,8 @@ func orderCommand(kind order.Kind, what, short, long, example string) *cobra.Com
 	return c
 }
 
-const recorded = ` The order goes to the queue that the agents' events go to; who gave it and why is kept in the state store and shown by status and history.`
+const recorded = ` The order goes to the queue that the agents' events go to, signed with your key if you have one (pointsman keygen): where the domain file has operators it does not count without.
+Who gave it and why is kept in the state store and shown by status and history.`
 
 func drainCommand() *cobra.Command {
 	return orderCommand(order.Drain, "NVA", "Move all traffic away from an NVA, at once",
@@ -128,13 +132,13 @@ func (o *ordering) give(cmd *cobra.Command, kind order.Kind, of, plan string) er
 	if given.Who, err = o.name(ctx, cfg); err != nil {
 		return err
 	}
-	m, err := given.Message()
+	m, by, err := o.signed(given)
 	if err != nil {
-		return fmt.Errorf("%w: %w", errInput, err)
+		return err
 	}
 	var w *watch
 	if o.wait {
-		if w, err = o.watch(ctx, given); err != nil {
+		if w, err = o.watch(ctx, given, m); err != nil {
 			return err
 		}
 	}
@@ -146,7 +150,7 @@ func (o *ordering) give(cmd *cobra.Command, kind order.Kind, of, plan string) er
 	if err = bus.Publish(ctx, []message.Message{m}); err != nil {
 		return unreachable(ctx, "queue "+o.queue, err)
 	}
-	if err = say(cmd.OutOrStdout(), "order %s sent: %s %s of domain %s, by %s\n", given.ID, kind, of, o.domain, given.Who); err != nil || w == nil {
+	if err = say(cmd.OutOrStdout(), "order %s sent: %s %s of domain %s, by %s%s\n", given.ID, kind, of, o.domain, given.Who, by); err != nil || w == nil {
 		return err
 	}
 	effect, err := w.effect(ctx)
@@ -154,6 +158,24 @@ func (o *ordering) give(cmd *cobra.Command, kind order.Kind, of, plan string) er
 		return err
 	}
 	return say(cmd.OutOrStdout(), "%s\n", effect)
+}
+
+// signed returns the order as it is sent, and with which key it is signed, for people.
+func (o *ordering) signed(given order.Order) (m message.Message, by string, err error) {
+	key, err := orderKey(o.key)
+	if err != nil {
+		return m, "", err
+	}
+	if m, err = given.Message(); err != nil {
+		return m, "", fmt.Errorf("%w: %w", errInput, err)
+	}
+	if key == nil {
+		return m, "", nil
+	}
+	if m.Body, err = signature.SignOrder(key, m.Body); err != nil {
+		return m, "", fmt.Errorf("sign the order: %w", err)
+	}
+	return m, ", signed with key " + signature.KeyOf(key).ID(), nil
 }
 
 // sender is the way to the queue: a connection string, or a namespace to sign in to.
@@ -206,8 +228,8 @@ type watch struct {
 	domain *config.Domain
 }
 
-// watch reads the domain file, so that an order about nothing is not sent.
-func (o *ordering) watch(ctx context.Context, given order.Order) (*watch, error) {
+// watch reads the domain file, so that an order about nothing, or one that would be refused, is not sent.
+func (o *ordering) watch(ctx context.Context, given order.Order, m message.Message) (*watch, error) {
 	store, err := o.documents()
 	if err != nil {
 		return nil, err
@@ -220,6 +242,9 @@ func (o *ordering) watch(ctx context.Context, given order.Order) (*watch, error)
 	_, target := d.Config.Target(given.Target)
 	if given.Kind.OfNVA() && !nva || !given.Kind.OfNVA() && !target {
 		return nil, fmt.Errorf("%w: the domain file %s has no %s", errInput, given.Domain, given.Subject())
+	}
+	if _, err = warrant.Check(m.Body, d.Config, given.Time); err != nil {
+		return nil, fmt.Errorf("%w: %w", errInput, err)
 	}
 	return &watch{store: store, order: given, domain: d.Config}, nil
 }
@@ -238,6 +263,9 @@ func (w *watch) effect(ctx context.Context) (string, error) {
 	waitsFor := "the order is not in the state store yet: is the function app running?"
 	for {
 		done, text, err := look(ctx)
+		if err == nil && !done {
+			err = w.refused(ctx)
+		}
 		if err != nil && ctx.Err() == nil || done {
 			return text, err
 		}
@@ -250,6 +278,18 @@ func (w *watch) effect(ctx context.Context) (string, error) {
 		case <-tick.C:
 		}
 	}
+}
+
+// refused is an error if the order is the last one that did not count.
+func (w *watch) refused(ctx context.Context) error {
+	doc, _, err := w.store.Orders(ctx, w.order.Domain)
+	if err != nil {
+		return stateTrouble(ctx, err)
+	}
+	if strings.Contains(doc.Refused.Reason, w.order.MessageID()) {
+		return fmt.Errorf("the order has no effect: %s", doc.Refused.Reason)
+	}
+	return nil
 }
 
 // nva waits until the order stands in the NVA's document, and all its targets rest on that.

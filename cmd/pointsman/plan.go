@@ -127,6 +127,9 @@ func (v view) planned() targetPlan {
 	for _, err := range v.unread {
 		out.Warnings = append(out.Warnings, "whether the table is that of an NVA's own subnet is not known: "+err.Error())
 	}
+	if advice := v.domain.WarrantAdvice(); advice != "" {
+		out.Warnings = append(out.Warnings, advice)
+	}
 	for _, p := range v.problems {
 		out.Warnings = append(out.Warnings, "the newest domain file is not valid, the last valid one is in force: "+p)
 	}

@@ -111,6 +111,9 @@ func domainRows(row func(...string), d status.Domain) {
 	for _, p := range d.Problems {
 		row("  the newest domain file is not valid: " + p.String())
 	}
+	if r := d.Orders.Refused; r != nil {
+		row(fmt.Sprintf("  %d orders were refused, the last one at %s: %s", r.Count, stamp(r.At), r.Reason))
+	}
 	if len(d.NVAs) > 0 {
 		row("  NVA", "LIVENESS", "SINCE", "PREFIXES", "EVENT", "MISSING", "NOTICE")
 	}

@@ -6,10 +6,11 @@ import (
 
 	"github.com/pointsman/pointsman/shared/config"
 	"github.com/pointsman/pointsman/shared/event"
+	"github.com/pointsman/pointsman/shared/order"
 	"github.com/pointsman/pointsman/shared/signature"
 )
 
-// verify checks that every event of the journals that is of an NVA with keys in the domain file is signed with one of them.
+// verify checks that every event of the journals that is of an NVA with keys in the domain file is signed with one of them, and likewise every order if the file has operators.
 func verify(files []input, domainFile string) error {
 	if domainFile == "" {
 		return fmt.Errorf("%w: --verify needs --config", errInput)
@@ -32,6 +33,11 @@ func verify(files []input, domainFile string) error {
 
 // verifyLine leaves what is no event, or of another domain, to whoever reads the journal.
 func verifyLine(d *config.Domain, line []byte) error {
+	if o, err := order.Decode(line); err == nil && o.Domain == d.Name && d.Warrant() == config.WarrantSigned {
+		if _, _, err = signature.OpenOrder(line, d.OperatorKeys()); err != nil {
+			return fmt.Errorf("order %s: %w", o.MessageID(), err)
+		}
+	}
 	if e, err := event.Decode(line); err == nil && e.Domain == d.Name {
 		nva, _ := d.NVA(e.NVA)
 		if len(nva.Keys) == 0 {
