@@ -466,8 +466,12 @@ func (w *World) showNVA(name string) []string {
 	if missing > 0 || differs {
 		line += fmt.Sprintf(", a gap: %d events missing, RIB differs %v", missing, differs)
 	}
-	if doc.Clone != nil {
+	switch c := doc.Clone; {
+	case c == nil:
+	case c.Epoch == doc.Epoch:
 		line += ", a second agent is refused"
+	default:
+		line += ", an agent of an older epoch speaks too"
 	}
 	return []string{line}
 }

@@ -210,8 +210,12 @@ func notices(n status.NVA) string {
 	if n.Differs {
 		out = append(out, "its RIB differs")
 	}
-	if n.Clone != nil {
-		out = append(out, "a second agent was seen with its name")
+	if c := n.Clone; c != nil {
+		text := "a second agent speaks in its name and is refused"
+		if c.Epoch < n.Version.Epoch {
+			text = "an agent of an older epoch speaks in its name too: the machine was copied, or its epoch went back"
+		}
+		out = append(out, fmt.Sprintf("%s (boot %s, epoch %d, last at %s)", text, c.Boot, c.Epoch, stamp(c.At)))
 	}
 	return strings.Join(out, ", ")
 }

@@ -265,7 +265,7 @@ func (i *Ingest) merge(ctx context.Context, g *group, refused []Parked) (doc *st
 		if err != nil {
 			return nil, "", nil, err
 		}
-		silent, changed := doc.Silent(), false
+		silent, clone, changed := doc.Silent(), doc.Clone, false
 		changed, parked = i.mergeAll(doc, g)
 		for _, p := range refused {
 			doc.Refuse(p.At, p.Reason)
@@ -275,7 +275,7 @@ func (i *Ingest) merge(ctx context.Context, g *group, refused []Parked) (doc *st
 		}
 		etag, err = i.Store.SaveNVA(ctx, doc, etag)
 		if err == nil {
-			i.tell(ctx, doc, silent)
+			i.tell(ctx, doc, silent, clone)
 			return doc, etag, parked, nil
 		}
 		if !fault.Is(err, fault.Conflict) {
@@ -285,14 +285,17 @@ func (i *Ingest) merge(ctx context.Context, g *group, refused []Parked) (doc *st
 	return nil, "", nil, fmt.Errorf("document of nva %s/%s changes faster than it can be merged: %w", g.domain, g.nva, err)
 }
 
-// tell logs that an NVA has fallen silent, or is heard again: alerts go by these lines.
-func (i *Ingest) tell(ctx context.Context, doc *state.NVA, was bool) {
+// tell logs that an NVA has fallen silent, is heard again, or is not alone with its name: alerts go by these lines.
+func (i *Ingest) tell(ctx context.Context, doc *state.NVA, was bool, double *state.Clone) {
 	about := []any{slog.String("domain", doc.Domain), slog.String("nva", doc.Name), slog.Time("since", doc.Since)}
 	switch {
 	case doc.Silent() && !was:
 		i.Log.WarnContext(ctx, "nva is silent", about...)
 	case was && !doc.Silent():
 		i.Log.InfoContext(ctx, "nva is heard again", about...)
+	}
+	if c := doc.Clone; c != nil && (double == nil || double.Boot != c.Boot || double.Epoch != c.Epoch) {
+		i.Log.WarnContext(ctx, "a second agent speaks in the name of an nva", append(about, slog.String("boot", c.Boot), slog.Uint64("epoch", c.Epoch), slog.Uint64("newestEpoch", doc.Epoch))...)
 	}
 }
 

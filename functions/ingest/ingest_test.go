@@ -435,6 +435,26 @@ func TestCloneIsShownOnce(t *testing.T) {
 	}
 }
 
+// A clone that started later is believed; the one that it was made of goes on, and that is noticed, in the log too.
+func TestTwoEpochsAtOnce(t *testing.T) {
+	w := newWorld(t)
+	epoch := func(n uint64, at int, seq uint64) invocation.Message {
+		m := says(t, "nva-a", seq, func(e *event.Event) { e.Version.Epoch, e.Boot = n, fmt.Sprint("boot-", n) })
+		m.EnqueuedAt = w.now.Add(time.Duration(at) * time.Second)
+		return m
+	}
+	w.mustHandle(epoch(1, 0, 1))
+	w.mustHandle(epoch(2, 30, 1))
+	if strings.Contains(w.log.String(), "a second agent") {
+		t.Error("a restart looks like a second agent")
+	}
+	w.mustHandle(epoch(1, 90, 2), epoch(2, 91, 2))
+	w.mustHandle(epoch(1, 100, 3))
+	if c := w.nva("nva-a").Clone; c == nil || c.Boot != "boot-1" || len(w.parked) > 0 || strings.Count(w.log.String(), "a second agent speaks in the name of an nva") != 1 {
+		t.Errorf("clone %+v, parked %v, log\n%s", c, w.parked, w.log.String())
+	}
+}
+
 // A document that cannot be read keeps only its own NVA's news back.
 func TestOneNVAsTroubleIsItsOwn(t *testing.T) {
 	w := newWorld(t)

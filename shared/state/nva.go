@@ -55,10 +55,11 @@ type Notice struct {
 // Span is a closed range of sequence numbers.
 type Span struct{ First, Last uint64 }
 
-// Clone records that a second agent runs with the name and epoch of the first.
+// Clone records that a second agent runs with the name of the first: with the same epoch, or with an older one that speaks after the newer one has begun.
 type Clone struct {
-	Boot  string `json:"boot"`
-	Epoch uint64 `json:"epoch"`
+	Boot  string    `json:"boot"`
+	Epoch uint64    `json:"epoch"`
+	At    time.Time `json:"at,omitzero"` // when the broker accepted an event of it last, within a minute
 }
 
 // NVA is what one NVA announces, and whether its agent is heard.
@@ -70,11 +71,13 @@ type NVA struct {
 
 	Floor   event.Version
 	Facts   map[netip.Prefix]Fact
-	Partial map[event.Version]Chunks // incomplete snapshots above the floor
-	Seen    []Span                   // sequence numbers of Epoch that were merged, ascending, disjoint
+	Partial map[event.Version]Chunks // incomplete snapshots above the floor, the newest MaxPartial
+	Seen    []Span                   // sequence numbers of Epoch that were merged, ascending, disjoint, the highest MaxSpans
 	Epoch   uint64                   // the highest epoch heard of
 	Boot    string                   // the agent process that owns Epoch
-	Clone   *Clone                   // a second process that claimed the same epoch; refused
+	Began   time.Time                // when the broker accepted the first event of Epoch; zero: not known
+	Past    []event.Version          // the newest of each epoch before Epoch, ascending, at most MaxPast
+	Clone   *Clone                   // a second process with the NVA's name; what it says is refused if it claims Epoch, and outdated otherwise
 
 	Claim    event.Version // the newest event
 	Digest   route.Digest  // its digest: what the RIB should be once everything up to Claim is merged
@@ -91,7 +94,8 @@ type NVA struct {
 	Order    Order                // the newest that an operator said of the NVA
 	Refused  Refusals             // events in its name that were not signed as the domain file wants
 
-	// Losses are the times, ascending, at which a prefix that was announced was withdrawn: what damping goes by. At most MaxLosses of a prefix, none older than LossMemory.
+	// Losses are the times, ascending, at which a prefix that was announced was withdrawn: what damping goes by. At most MaxLosses of a prefix and MaxFacts prefixes,
+	// none older than LossMemory.
 	Losses map[netip.Prefix][]time.Time
 }
 
@@ -164,6 +168,7 @@ func (n *NVA) Copy() *NVA {
 		c.Partial[v] = Chunks{Count: p.Count, Got: slices.Clone(p.Got)}
 	}
 	c.Seen = slices.Clone(n.Seen)
+	c.Past = slices.Clone(n.Past)
 	c.Clone = copied(n.Clone)
 	c.Report.Peers = slices.Clone(n.Report.Peers)
 	c.Turned = maps.Clone(n.Turned)
@@ -183,8 +188,15 @@ func copied[T any](p *T) *T {
 	return &c
 }
 
-// MaxFacts bounds a document: a stolen or broken agent must not fill the store.
-const MaxFacts = 250_000
+// Bounds of a document: a stolen or broken agent must not fill the store. An agent that works has one incomplete snapshot, two while one overtakes the other, and a
+// few gaps. What is forgotten beyond that is never taken for known: a snapshot whose chunks were forgotten does not complete, and what was forgotten of Seen counts as
+// missing; the next snapshot heals both.
+const (
+	MaxFacts   = 250_000
+	MaxPartial = 16
+	MaxSpans   = 1000
+	MaxPast    = 8
+)
 
 // Heard reports whether any event was merged.
 func (n *NVA) Heard() bool { return n.Epoch > 0 }
@@ -234,15 +246,14 @@ func (n *NVA) Merge(e event.Event, at time.Time) (changed bool, err error) {
 // its answer may have waited as long.
 func (n *NVA) MergeLate(e event.Event, at, now time.Time) (changed bool, err error) {
 	if n.cloned(e) {
-		known := n.Clone != nil && *n.Clone == Clone{e.Boot, e.Version.Epoch}
-		n.Clone = &Clone{e.Boot, e.Version.Epoch}
-		return !known, fault.New(fault.Poison, "event %s comes from a second agent (boot %s; epoch %d belongs to boot %s)", e.ID(), e.Boot, e.Version.Epoch, n.Boot).
+		return n.suspect(e.Boot, e.Version.Epoch, at), fault.New(fault.Poison, "event %s comes from a second agent (boot %s; epoch %d belongs to boot %s)", e.ID(), e.Boot, e.Version.Epoch, n.Boot).
 			WithAdvice("two machines run with the name %s: a cloned VM needs its own nva name and an empty state directory", n.Name)
 	}
 	if len(n.Facts)+n.unknown(e) > MaxFacts {
 		return false, fault.New(fault.Poison, "event %s would let the document of %s grow above %d prefixes", e.ID(), n.Name, MaxFacts)
 	}
 	before := n.standing()
+	overlaps := n.mergeEpoch(e, at)
 	routes, known := n.mergeRoutes(e, at)
 	heard := n.mergeLiveness(e, at)
 	reported := n.mergeReport(e, now)
@@ -254,7 +265,7 @@ func (n *NVA) MergeLate(e event.Event, at, now time.Time) (changed bool, err err
 	if routes || moved || reported {
 		n.Revision++
 	}
-	return routes || moved || reported || !known || heard, nil
+	return routes || moved || reported || !known || heard || overlaps, nil
 }
 
 // Obey takes an operator's word in. It reports whether that is news; as with Merge, an older order changes nothing.
@@ -317,6 +328,69 @@ func (n *NVA) standing() [4]bool { return [4]bool{n.Heard(), n.Silent(), n.Drain
 // cloned reports whether e comes from another process than the one that owns its epoch.
 func (n *NVA) cloned(e event.Event) bool { return e.Version.Epoch == n.Epoch && e.Boot != n.Boot }
 
+// Overlap is how long the broker may go on accepting events of an epoch after the next one has begun: what is on its way when a process ends. CloneMemory is how long a
+// second agent is shown after it was last heard; an agent speaks every few minutes.
+const (
+	Overlap     = 10 * time.Second
+	CloneMemory = time.Hour
+)
+
+// mergeEpoch keeps when the epoch began and what the newest of the ones before it was. An event of an older epoch that is new, and that the broker accepted after the
+// newer one had begun, proves that an agent runs that is not the newest: the original of a copy, or one whose epoch went back. One that is only sent again is not
+// new. changed: anything of that is different.
+func (n *NVA) mergeEpoch(e event.Event, at time.Time) (changed bool) {
+	if e.Kind == event.Expired {
+		return false // written before its time: it may well come later than the next epoch
+	}
+	switch epoch := e.Version.Epoch; {
+	case epoch > n.Epoch:
+		if n.Claim.Epoch == n.Epoch && n.Epoch > 0 {
+			n.passed(n.Claim)
+			if n.LastSeen.Sub(at) > Overlap { // the older one's came first, and was accepted last
+				n.suspect(n.Boot, n.Epoch, n.LastSeen)
+			}
+		}
+		n.Began = at
+		return true
+	case epoch == n.Epoch:
+		if at.Before(n.Began) {
+			n.Began, changed = at, true
+		}
+		return changed
+	}
+	if !n.passed(e.Version) {
+		return false
+	}
+	if !n.Began.IsZero() && at.Sub(n.Began) > Overlap {
+		n.suspect(e.Boot, e.Version.Epoch, at)
+	}
+	return true
+}
+
+// passed notes an event of an epoch before the current one. It reports whether it is the newest that is known of its epoch.
+func (n *NVA) passed(v event.Version) (news bool) {
+	i, known := slices.BinarySearchFunc(n.Past, v, func(a, b event.Version) int { return cmp.Compare(a.Epoch, b.Epoch) })
+	switch {
+	case known && n.Past[i].Seq >= v.Seq, !known && i == 0 && len(n.Past) >= MaxPast:
+		return false
+	case known:
+		n.Past[i] = v
+		return true
+	}
+	n.Past = slices.Insert(n.Past, i, v)
+	n.Past = n.Past[max(0, len(n.Past)-MaxPast):]
+	return true
+}
+
+// suspect notes that a second agent was heard. It reports whether that is news, within a minute.
+func (n *NVA) suspect(boot string, epoch uint64, at time.Time) (news bool) {
+	if c := n.Clone; c != nil && c.Boot == boot && c.Epoch == epoch && at.Sub(c.At) < time.Minute {
+		return false
+	}
+	n.Clone = &Clone{Boot: boot, Epoch: epoch, At: at}
+	return true
+}
+
 // mergeRoutes applies announcements and withdrawals. routes: what the NVA announces is now different; known: nothing in the
 // document is different.
 func (n *NVA) mergeRoutes(e event.Event, at time.Time) (routes, known bool) {
@@ -368,7 +442,11 @@ func (n *NVA) set(p netip.Prefix, f Fact) (visible, set bool) {
 
 // lose notes that a prefix went away.
 func (n *NVA) lose(p netip.Prefix, at time.Time) {
-	list := append(n.Losses[p], at)
+	old, known := n.Losses[p]
+	if !known && len(n.Losses) >= MaxFacts {
+		return // it is not damped
+	}
+	list := append(old, at)
 	slices.SortFunc(list, time.Time.Compare)
 	n.Losses[p] = list[max(0, len(list)-MaxLosses):]
 }
@@ -384,7 +462,15 @@ func (n *NVA) chunk(e event.Event) (complete, fresh bool) {
 	}
 	c.Got[e.Chunk.Index] = true
 	n.Partial[e.Version] = c
-	return !slices.Contains(c.Got, false), true
+	if !slices.Contains(c.Got, false) {
+		return true, true
+	}
+	if len(n.Partial) > MaxPartial {
+		oldest := slices.MinFunc(slices.Collect(maps.Keys(n.Partial)), event.Version.Compare)
+		delete(n.Partial, oldest)
+		return false, oldest != e.Version
+	}
+	return false, true
 }
 
 // raise lifts the floor to the complete snapshot at v. It reports whether that withdrew anything.
@@ -421,6 +507,7 @@ func (n *NVA) saw(v event.Version, s Span) (fresh bool) {
 		return false
 	}
 	merged := insertSpan(n.Seen, s)
+	merged = merged[max(0, len(merged)-MaxSpans):]
 	fresh = !slices.Equal(merged, n.Seen)
 	n.Seen = merged
 	return fresh
@@ -470,6 +557,9 @@ func (n *NVA) mergeLiveness(e event.Event, at time.Time) (heard bool) {
 		n.Claim, n.Digest, n.SignedBy, heard = e.Version, e.Digest, e.SignedBy, true
 		if at.After(n.LastSeen) {
 			n.LastSeen = at
+		}
+		if n.Clone != nil && at.Sub(n.Clone.At) > CloneMemory {
+			n.Clone = nil
 		}
 	}
 	return n.notice(e) || heard

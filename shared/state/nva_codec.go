@@ -45,6 +45,8 @@ type nvaJSON struct {
 	SignedBy string               `json:"signedBy,omitempty"`
 	Refused  *Refusals            `json:"refused,omitempty"`
 	Losses   []lossesJSON         `json:"losses,omitempty"`
+	Began    time.Time            `json:"epochBegan,omitzero"`
+	Past     []event.Version      `json:"pastEpochs,omitempty"`
 }
 
 // reportJSON is a report as the document holds it.
@@ -117,7 +119,7 @@ func EncodeNVA(n *NVA) ([]byte, error) {
 	if n.Refused != (Refusals{}) {
 		w.Refused = &n.Refused
 	}
-	w.Turned, w.Losses, w.SignedBy = n.Turned, encodeLosses(n.Losses), n.SignedBy
+	w.Turned, w.Losses, w.SignedBy, w.Began, w.Past = n.Turned, encodeLosses(n.Losses), n.SignedBy, n.Began, n.Past
 	body, err := json.Marshal(w)
 	if err != nil {
 		return nil, fmt.Errorf("encode document of nva %s: %w", n.Name, err)
@@ -200,7 +202,7 @@ func DecodeNVA(body []byte) (*NVA, error) {
 		return nil, fmt.Errorf("document of nva %s has schema %d, this version reads %d: deploy the newer function app again", w.NVA, w.Schema, Schema)
 	}
 	n := NewNVA(w.Domain, w.NVA)
-	n.Wide, n.SignedBy = w.Wide, w.SignedBy
+	n.Wide, n.SignedBy, n.Began, n.Past = w.Wide, w.SignedBy, w.Began, w.Past
 	if w.Refused != nil {
 		n.Refused = *w.Refused
 	}

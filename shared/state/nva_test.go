@@ -409,15 +409,94 @@ func TestCloneIsRefused(t *testing.T) {
 	if !changed || !fault.Is(err, fault.Poison) || !strings.Contains(err.Error(), "cloned VM") || !strings.Contains(err.Error(), "boot two") {
 		t.Errorf("a second agent: changed %t, %v", changed, err)
 	}
-	if d := diff(before, viewOf(n)); d != "" || n.Clone == nil || *n.Clone != (state.Clone{Boot: "two", Epoch: 5}) {
+	if d := diff(before, viewOf(n)); d != "" || n.Clone == nil || *n.Clone != (state.Clone{Boot: "two", Epoch: 5, At: epochTime(1)}) {
 		t.Errorf("clone %+v; the document changed:\n%s", n.Clone, d)
 	}
 	if changed, err = n.Merge(second, epochTime(2)); changed || err == nil {
 		t.Errorf("the same clone again: changed %t, %v", changed, err)
 	}
+	if changed, err = n.Merge(second, epochTime(61)); !changed || err == nil || !n.Clone.At.Equal(epochTime(61)) {
+		t.Errorf("the same clone a minute later: changed %t, %v, %v", changed, err, n.Clone)
+	}
 	second.Version.Epoch = 6 // it restarts with an epoch of its own: then it is the newer agent
 	if _, err = n.Merge(second, epochTime(3)); err != nil || n.Boot != "two" {
 		t.Errorf("a new epoch: %v, boot %s", err, n.Boot)
+	}
+}
+
+// TestOverlappingEpochs: an older agent that goes on speaking after a newer one has begun is a second one; what was on its way, was sent again, or was written before its
+// time proves nothing.
+func TestOverlappingEpochs(t *testing.T) {
+	type heard struct {
+		kind       event.Kind
+		epoch, seq uint64
+		at         int // seconds
+	}
+	const began = 100
+	for _, tt := range []struct {
+		name   string
+		events []heard
+		clone  uint64 // its epoch; 0: none
+	}{
+		{"a restart", []heard{{event.Delta, 5, 1, 0}, {event.Goodbye, 5, 2, 90}, {event.Snapshot, 6, 1, began}}, 0},
+		{"what was on its way", []heard{{event.Delta, 5, 1, 0}, {event.Snapshot, 6, 1, began}, {event.Delta, 5, 2, 110}}, 0},
+		{"what was accepted before and delivered late", []heard{{event.Delta, 5, 1, 0}, {event.Snapshot, 6, 1, began}, {event.Delta, 5, 2, 99}}, 0},
+		{"it goes on", []heard{{event.Delta, 5, 1, 0}, {event.Snapshot, 6, 1, began}, {event.Delta, 5, 2, 111}}, 5},
+		{"it goes on, and is delivered first", []heard{{event.Delta, 5, 1, 0}, {event.Delta, 5, 2, 111}, {event.Snapshot, 6, 1, began}}, 5},
+		{"it was never heard before", []heard{{event.Snapshot, 6, 1, began}, {event.Snapshot, 4, 9, 300}}, 4},
+		{"the newer one has restarted since", []heard{{event.Delta, 5, 1, 0}, {event.Snapshot, 6, 1, began}, {event.Snapshot, 7, 1, 400}, {event.Delta, 5, 2, 500}}, 5},
+		{"sent again", []heard{{event.Delta, 5, 1, 0}, {event.Delta, 5, 2, 10}, {event.Snapshot, 6, 1, began}, {event.Delta, 5, 2, 500}, {event.Delta, 5, 1, 500}}, 0},
+		{"its dead-man switch", []heard{{event.Delta, 5, 1, 0}, {event.Snapshot, 6, 1, began}, {event.Expired, 5, 9, 500}}, 0},
+		{"an hour later nobody hears it any more", []heard{{event.Delta, 5, 1, 0}, {event.Snapshot, 6, 1, began}, {event.Delta, 5, 2, 111}, {event.Snapshot, 6, 2, 111 + 3601}}, 0},
+	} {
+		n := state.NewNVA("hub", "nva-a")
+		for _, h := range tt.events {
+			e := event.Event{Domain: "hub", NVA: "nva-a", Boot: boot(h.epoch), Kind: h.kind, Version: event.Version{Epoch: h.epoch, Seq: h.seq}, Beat: h.seq, Chunk: event.Chunk{Count: 1}}
+			if _, err := n.Merge(e, epochTime(h.at)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		switch {
+		case (n.Clone != nil) != (tt.clone > 0):
+			t.Errorf("%s: %+v, want one of epoch %d", tt.name, n.Clone, tt.clone)
+		case n.Clone != nil && (n.Clone.Epoch != tt.clone || n.Clone.Boot != boot(tt.clone)):
+			t.Errorf("%s: %+v", tt.name, n.Clone)
+		}
+	}
+}
+
+// TestBounds: who holds the key of an NVA can let its document grow only so far, and the next complete snapshot heals what was forgotten.
+func TestBounds(t *testing.T) {
+	n := state.NewNVA("hub", "nva-a")
+	say := func(epoch, seq uint64, kind event.Kind, chunk event.Chunk) bool {
+		changed, err := n.Merge(event.Event{Domain: "hub", NVA: "nva-a", Boot: boot(epoch), Kind: kind, Version: event.Version{Epoch: epoch, Seq: seq}, Beat: 1, Chunk: chunk}, epochTime(int(seq)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return changed
+	}
+	for seq := uint64(2); seq <= 10_000; seq += 2 { // every other one is missing
+		say(50, seq, event.Snapshot, event.Chunk{Index: 0, Count: 2})
+		say(50, seq, event.Delta, event.Chunk{})
+	}
+	for epoch := uint64(1); epoch < 50; epoch++ {
+		say(epoch, 20_000, event.Delta, event.Chunk{})
+	}
+	if len(n.Partial) != state.MaxPartial || len(n.Seen) != state.MaxSpans || len(n.Past) != state.MaxPast {
+		t.Errorf("%d incomplete snapshots, %d gaps, %d epochs", len(n.Partial), len(n.Seen), len(n.Past))
+	}
+	if _, newest := n.Partial[event.Version{Epoch: 50, Seq: 10_000}]; !newest || n.Seen[len(n.Seen)-1].Last != 10_000 || n.Past[0].Epoch != 42 {
+		t.Errorf("the newest is forgotten: %v, %v", n.Seen[len(n.Seen)-1], n.Past)
+	}
+	if missing, _ := n.Gap(); missing < 9000-state.MaxSpans {
+		t.Errorf("%d are missing: what is forgotten is taken for known", missing)
+	}
+	floor := n.Floor
+	if say(50, 2, event.Snapshot, event.Chunk{Index: 0, Count: 2}) || say(50, 2, event.Snapshot, event.Chunk{Index: 1, Count: 2}) || n.Floor != floor {
+		t.Errorf("a chunk that is forgotten at once changes the document, floor %s", n.Floor)
+	}
+	if !say(50, 10_002, event.Snapshot, event.Chunk{Count: 1}) || len(n.Partial) != 0 || len(n.Seen) != 1 {
+		t.Errorf("a snapshot does not heal it: %d incomplete, %v", len(n.Partial), n.Seen)
 	}
 }
 
