@@ -82,7 +82,7 @@ Where the domain file has operators, an order counts only if one of them has sig
 				return fmt.Errorf("%w: %w: --force replaces it, and then your orders do not count until the domain file has the new one; pointsman pubkey shows the public half of the one that is there", errInput, err)
 			}
 			if err != nil {
-				return err //nolint:wrapcheck // it says what it was about
+				return err
 			}
 			_, _ = fmt.Fprintf(cmd.ErrOrStderr(), "The private key is in %s. Have this line added to keys of your entry under operators in the domain file:\n", path)
 			return say(cmd.OutOrStdout(), "%s\n", key)

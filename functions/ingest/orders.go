@@ -102,12 +102,12 @@ func (i *Ingest) takeTarget(ctx context.Context, d *config.Domain, g *group) ([]
 	refused = append(refused, late...)
 	obeyed := warranted.accepted(late)
 	for _, it := range obeyed {
-		m, err := wake.Wake{Domain: d.Name, Target: t.Name, Cause: "order/" + it.order.ID, Events: []string{it.id()}}.Message()
-		if err != nil {
-			return nil, fmt.Errorf("wake %s/%s: %w", d.Name, t.Name, err)
+		m, bad := wake.Wake{Domain: d.Name, Target: t.Name, Cause: "order/" + it.order.ID, Events: []string{it.id()}}.Message()
+		if bad == nil {
+			bad = i.Wakes.Send(ctx, m, time.Time{})
 		}
-		if err = i.Wakes.Send(ctx, m, time.Time{}); err != nil {
-			return nil, fmt.Errorf("wake %s/%s: %w", d.Name, t.Name, err)
+		if bad != nil {
+			return nil, fmt.Errorf("wake %s/%s: %w", d.Name, t.Name, bad)
 		}
 	}
 	i.chronicle(ctx, obeyed, []config.Target{t})
@@ -120,9 +120,9 @@ func (i *Ingest) obey(ctx context.Context, t config.Target, g *group) (late []Pa
 		return nil, nil
 	}
 	for range maxConflicts {
-		doc, etag, err := i.Store.Target(ctx, g.domain, t)
-		if err != nil {
-			return nil, err
+		doc, etag, unread := i.Store.Target(ctx, g.domain, t)
+		if unread != nil {
+			return nil, unread
 		}
 		var changed bool
 		if changed, late = i.obeyAll(doc, g); !changed {

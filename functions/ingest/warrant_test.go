@@ -3,6 +3,7 @@ package ingest_test
 import (
 	"encoding/json"
 	"errors"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -97,10 +98,7 @@ func TestRefusedOrders(t *testing.T) {
 			w.mustHandle(ordered(t, 5, order.Resume, "nva-a", 1), ordered(t, 6, order.Pause, "both", 2), ordered(t, 5, order.Drain, "nva-a", 10),
 				ordered(t, 6, order.Unpause, "both", 11), ordered(t, 5, order.Approve, "both", 12))
 			before := w.blobs
-			w.blobs = map[string]value{}
-			for k, v := range before {
-				w.blobs[k] = v
-			}
+			w.blobs = maps.Clone(before)
 			w.wakes, w.history = nil, map[string][]string{}
 			w.mustHandle(tt.message, says(t, "nva-b", 1, nil))
 			if p := w.parked[tt.message.ID]; len(w.parked) != 1 || !strings.Contains(p.Reason, tt.reason) || p.Body != string(tt.message.Body) {

@@ -55,7 +55,7 @@ func Check(body []byte, d *config.Domain, accepted time.Time) (order.Order, erro
 func open(body []byte, d *config.Domain, o order.Order) (order.Order, error) {
 	content, by, err := signature.OpenOrder(body, d.OperatorKeys())
 	if err != nil {
-		return order.Order{}, err //nolint:wrapcheck // the caller names the order
+		return order.Order{}, err
 	}
 	signed, err := order.Decode(content)
 	if err != nil {
