@@ -22,7 +22,7 @@ var version = "dev"
 const (
 	exitDone    = 0
 	exitFailed  = 1 // it could not be done, or is not as expected
-	exitChanges = 2 // plan: there is something to change
+	exitChanges = 2 // plan: there is something to change; preflight: there is something to look at
 	exitInput   = 3 // a file, a flag or an argument is wrong
 )
 
@@ -31,6 +31,8 @@ var (
 	errInput = errors.New("wrong input")
 	// errChanges is how plan says that there is something to change; nothing is printed for it.
 	errChanges = errors.New("there are changes")
+	// errFindings is how preflight says that something does not work; the findings are printed already.
+	errFindings = errors.New("something does not work")
 )
 
 func main() { os.Exit(run()) }
@@ -44,6 +46,8 @@ func run() int {
 		return exitDone
 	case errors.Is(err, errChanges):
 		return exitChanges
+	case errors.Is(err, errFindings):
+		return exitFailed
 	}
 	fmt.Fprintln(os.Stderr, "pointsman:", err)
 	if errors.Is(err, errInput) {
@@ -58,7 +62,7 @@ func command() *cobra.Command {
 		Short: "Azure routes that follow the routing tables of your NVAs",
 		Long: `Azure routes that follow the routing tables of your NVAs.
 
-Exit codes: 0 done; 1 it could not be done, or is not as expected; 2 plan found changes; 3 a file, a flag or an argument is wrong.`,
+Exit codes: 0 done; 1 it could not be done, or is not as expected; 2 plan found changes, or preflight something to look at; 3 a file, a flag or an argument is wrong.`,
 		Version:       version,
 		Args:          arguments(cobra.NoArgs),
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
@@ -67,7 +71,7 @@ Exit codes: 0 done; 1 it could not be done, or is not as expected; 2 plan found 
 	}
 	root.AddCommand(
 		validateCommand(), applyCommand(),
-		statusCommand(), planCommand(), explainCommand(), historyCommand(),
+		statusCommand(), preflightCommand(), planCommand(), explainCommand(), historyCommand(),
 		drainCommand(), resumeCommand(), pauseCommand(), unpauseCommand(), approveCommand(), keygenCommand(), pubkeyCommand(),
 		replayCommand(), importCommand(), emulateCommand(), manCommand(),
 	)

@@ -18,6 +18,7 @@ import (
 
 	"github.com/pointsman/pointsman/azure/blob"
 	"github.com/pointsman/pointsman/azure/routetable"
+	"github.com/pointsman/pointsman/emulator/arm"
 	"github.com/pointsman/pointsman/emulator/stack"
 	"github.com/pointsman/pointsman/functions/documents"
 	"github.com/pointsman/pointsman/functions/ingest"
@@ -79,7 +80,7 @@ func exitCode(ts *testscript.TestScript, neg bool, args []string) {
 // The scripts in testdata/online run against emulators of their own, with the table "spokes" and the domain of hub.yaml. More commands: ingest FILE
 // does to the journal FILE what the function app does to events; merge FILE does the same without reconciling; queued N wants N messages in
 // route-events; deliver waits for messages in route-events and does to them what the function app does; await FILE waits for a file;
-// fill FILE TEMPLATE puts what is in FILE where the template has {FILE}.
+// fill FILE TEMPLATE puts what is in FILE where the template has {FILE}; azure WHAT changes something in Azure: see cloud.azure.
 func TestOnline(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/online", RequireExplicitExec: true,
@@ -100,6 +101,7 @@ func TestOnline(t *testing.T) {
 			"ingest":  func(ts *testscript.TestScript, _ bool, args []string) { cloudOf(ts).take(ts, args[0], true) },
 			"merge":   func(ts *testscript.TestScript, _ bool, args []string) { cloudOf(ts).take(ts, args[0], false) },
 			"deliver": func(ts *testscript.TestScript, _ bool, _ []string) { cloudOf(ts).deliver(ts) },
+			"azure":   func(ts *testscript.TestScript, _ bool, args []string) { cloudOf(ts).azure(ts, args[0], args[1:]) },
 			"fill":    func(ts *testscript.TestScript, _ bool, args []string) { fill(ts, args[0], args[1]) },
 			"await":   func(ts *testscript.TestScript, _ bool, args []string) { await(ts, ts.MkAbs(args[0])) },
 			"queued": func(ts *testscript.TestScript, _ bool, args []string) {
@@ -109,6 +111,35 @@ func TestOnline(t *testing.T) {
 			},
 		},
 	})
+}
+
+// azure does what somebody else does there.
+func (c *cloud) azure(ts *testscript.TestScript, what string, args []string) {
+	const network = "/subscriptions/00000000-0000-0000-0000-00000000beef/resourceGroups/hub/providers/Microsoft.Network/"
+	switch what {
+	case "subnet": // PREFIX: a subnet that uses the table
+		id := network + "virtualNetworks/v/subnets/spokes"
+		c.ARM.PutSubnet(id, args[0])
+		c.ARM.Associate(system.TableID, id)
+	case "nic": // NAME ADDRESS true|false
+		ts.Check(c.ARM.PutResource(network+"networkInterfaces/"+args[0], fmt.Appendf(nil, `{"properties": {"enableIPForwarding": %s, "ipConfigurations": [{"properties": {"privateIPAddress": %q}}]}}`, args[2], args[1])))
+	case "lock": // on the table
+		c.ARM.Faults().Lock(system.TableID)
+	case "policy": // against the table
+		c.ARM.Faults().DenyPolicy(system.TableID)
+	case "forget": // ID: a resource that is only read
+		c.ARM.DeleteResource(args[0])
+	case "forbid": // METHOD SCOPE
+		c.ARM.Faults().Forbid("", args[1], args[0])
+	case "fail": // PATH: requests with that in their path are answered with 500
+		c.ARM.Faults().Script(arm.Fault{PathContains: args[0], Status: 500, Code: "InternalServerError", Message: "try later", Count: -1})
+	case "drop": // PATH: likewise, not answered
+		c.ARM.Faults().Script(arm.Fault{PathContains: args[0], DropConnection: true, Count: -1})
+	case "calm":
+		c.ARM.Faults().Clear()
+	default:
+		ts.Fatalf("azure %s is not known", what)
+	}
 }
 
 // fill puts a text into a file, at the place that is named after it.

@@ -62,7 +62,7 @@ func page(c *cobra.Command) string {
 	if c.Example != "" {
 		section("EXAMPLES", ".nf\n"+roff(c.Example)+"\n.fi")
 	}
-	section("EXIT STATUS", roff("0 done; 1 it could not be done, or is not as expected; 2 plan found changes; 3 a file, a flag or an argument is wrong."))
+	section("EXIT STATUS", roff("0 done; 1 it could not be done, or is not as expected; 2 plan found changes, or preflight something to look at; 3 a file, a flag or an argument is wrong."))
 	var others []string
 	for _, sub := range c.Commands() {
 		if sub.IsAvailableCommand() && sub.Name() != "completion" {

@@ -118,6 +118,7 @@ type Server struct {
 	pending    []*operation          // not complete, by due time
 	latest     map[string]*operation // the newest operation of a resource, by key of the id
 	quota      *quota
+	reads      reads
 	calls      []Call
 	observers  []func(Event)
 }
@@ -167,6 +168,7 @@ func Start(cfg Config) (*Server, error) {
 		operations: map[string]*operation{},
 		latest:     map[string]*operation{},
 		quota:      newQuota(cfg.Limits),
+		reads:      newReads(),
 	}
 	s.endpoints = s.routeEndpoints()
 	for id, subnets := range cfg.Subnets {
@@ -313,6 +315,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	id := parseID(r.URL.Path)
 	served, known := s.endpoints[r.Method+" "+id.pattern()]
+	if !known {
+		served, known = s.readEndpoint(r.Method, id)
+	}
 	call := Call{
 		At: s.cfg.Now(), Method: r.Method, Path: r.URL.Path, Operation: served.operation,
 		IfMatch: r.Header.Get("If-Match"), Body: body,

@@ -28,6 +28,7 @@ type Config struct {
 	TableWrite time.Duration              // how long a write of a route table takes; Azure needs 1 to 10 s
 	BusAddress string                     // of Service Bus, for agents in other network namespaces; empty: 127.0.0.1 and a free port
 	Tables     map[string]json.RawMessage // route tables that exist at the start, by resource id
+	Resources  map[string]json.RawMessage // other resources that are only read, such as network interfaces; likewise
 	Logger     *slog.Logger               // nil: none
 }
 
@@ -115,6 +116,9 @@ func (s *Stack) start(cfg Config) (err error) {
 		if err = s.ARM.PutTable(id, body); err != nil {
 			return fmt.Errorf("route table %s: %w", id, err)
 		}
+	}
+	if err = s.furnish(cfg); err != nil {
+		return err
 	}
 	blobs := blob.Config{TLS: tls, Logger: cfg.Logger, Verify: func(token string) (string, error) { return s.Identity.Verify(token, blobAudience) }}
 	if cfg.Persist {
