@@ -1,7 +1,7 @@
 // Command pointsman-agent runs on an NVA. It watches routes and publishes their changes. The subcommands keygen and pubkey are about the key that
-// signs them.
+// signs them, preflight is about the machine.
 //
-// Exit codes: 0 after an orderly stop, 1 after a failure, 78 (EX_CONFIG of sysexits.h) when the command line or the configuration is
+// Exit codes: 0 after an orderly stop, 1 after a failure, of preflight also 2 if something is to be looked at, 78 (EX_CONFIG of sysexits.h) when the command line or the configuration is
 // wrong: systemd need not try again. Not 2, with which the Go runtime ends after a panic or the watchdog's signal.
 package main
 
@@ -18,12 +18,14 @@ import (
 	"syscall"
 
 	"github.com/pointsman/pointsman/agent/config"
+	"github.com/pointsman/pointsman/shared/preflight"
 )
 
 // Exit codes.
 const (
 	exitOK     = 0
 	exitFailed = 1
+	exitLook   = preflight.ExitLook // of preflight only
 	exitUsage  = 78
 )
 
@@ -61,6 +63,10 @@ func command(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return exitOK
 	case errors.Is(err, errUsage):
 		return exitUsage
+	case errors.Is(err, errFindings):
+		return exitFailed
+	case errors.Is(err, errLook):
+		return exitLook
 	}
 	_, _ = fmt.Fprintln(stderr, "pointsman-agent:", err)
 	return exitFailed
@@ -74,6 +80,8 @@ func dispatch(ctx context.Context, args []string, stdout, stderr io.Writer) erro
 			return keygen(args[1:], stdout, stderr)
 		case "pubkey":
 			return pubkey(args[1:], stdout, stderr)
+		case "preflight":
+			return lookAround(ctx, args[1:], stdout, stderr)
 		}
 	}
 	o, err := parseFlags(args, stderr)
@@ -107,7 +115,7 @@ func parseFlags(args []string, stderr io.Writer) (options, error) {
 	}
 	switch {
 	case f.NArg() > 0:
-		_, _ = fmt.Fprintf(stderr, "pointsman-agent: unexpected argument %q: want flags, keygen or pubkey\n", f.Arg(0))
+		_, _ = fmt.Fprintf(stderr, "pointsman-agent: unexpected argument %q: want flags, keygen, pubkey or preflight\n", f.Arg(0))
 		return o, errUsage
 	case o.once != o.printed:
 		_, _ = fmt.Fprintln(stderr, "pointsman-agent: --once and --print go together")

@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
@@ -184,7 +183,9 @@ func (p *preflighter) table(ctx context.Context, d *config.Domain, t config.Targ
 	return append(out, preflight.Subnets(d, t, known, unread)...)
 }
 
-func read[T any](value T, err error) preflight.Read[T] { return preflight.Read[T]{Value: value, Err: err} }
+func read[T any](value T, err error) preflight.Read[T] {
+	return preflight.Read[T]{Value: value, Err: err}
+}
 
 func (p *preflighter) rights(ctx context.Context, t config.Target) preflight.Finding {
 	if p.principal == "" {
@@ -276,16 +277,5 @@ func printFindings(w io.Writer, output string, findings []preflight.Finding) err
 	if output == "json" {
 		return printJSON(w, findings)
 	}
-	tab := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	row := func(cells ...string) { _, _ = fmt.Fprintln(tab, strings.Join(cells, "\t")) } // the writer keeps its error for Flush
-	for _, f := range findings {
-		row(f.Severity.String(), f.Check, f.Of, f.Found)
-		if f.Do != "" {
-			row("", "", "", "  do: "+f.Do)
-		}
-	}
-	if err := tab.Flush(); err != nil {
-		return fmt.Errorf("print: %w", err)
-	}
-	return say(w, "%s\n", preflight.Summary(findings))
+	return say(w, "%s", preflight.Text(findings))
 }

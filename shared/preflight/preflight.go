@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"unicode/utf8"
 )
 
 // Severity says how bad a finding is.
@@ -98,6 +99,23 @@ func Summary(list []Finding) string {
 		}
 	}
 	return strings.Join(parts, ", ")
+}
+
+// Text returns the findings as a table for people, each with what to do about it on a line of its own, and their summary.
+func Text(list []Finding) string {
+	severity, check, of := 0, 0, 0
+	for _, f := range list {
+		severity, check, of = max(severity, len(f.Severity.String())), max(check, len(f.Check)), max(of, utf8.RuneCountInString(f.Of))
+	}
+	var b strings.Builder
+	for _, f := range list {
+		fmt.Fprintf(&b, "%-*s  %-*s  %-*s  %s\n", severity, f.Severity, check, f.Check, of, f.Of, f.Found)
+		if f.Do != "" {
+			fmt.Fprintf(&b, "%*s  do: %s\n", severity+check+of+6, "", f.Do)
+		}
+	}
+	b.WriteString(Summary(list) + "\n")
+	return b.String()
 }
 
 // Read is what was read of something, or why it could not be.

@@ -4,6 +4,7 @@ package kernel
 
 import (
 	"context"
+	"net/netip"
 
 	"github.com/pointsman/pointsman/agent/source"
 )
@@ -13,3 +14,6 @@ func (w *Watcher) follow(context.Context, source.Sink) error { return ErrNotSupp
 func (u *Uplinks) follow(context.Context, func([]string)) error { return ErrNotSupported }
 
 func final(error) bool { return true }
+
+// Lookup returns [ErrNotSupported].
+func Lookup(context.Context, Config, netip.Addr) (Way, error) { return Way{}, ErrNotSupported }
