@@ -37,6 +37,9 @@ param operatorPrincipalIds array = []
 @allowed(['User', 'Group', 'ServicePrincipal'])
 param operatorPrincipalType string = 'User'
 
+@description('Let the operators read what pointsman preflight looks at, with a custom role on the subscriptions of the route tables and on this one. Not needed where they are Reader there.')
+param operatorsPreflight bool = true
+
 @description('Tier of the Service Bus namespace. Premium has reserved capacity and private endpoints; it is always used where private endpoints are asked for.')
 @allowed(['Standard', 'Premium'])
 param busTier string = 'Standard'
@@ -133,6 +136,9 @@ var tags = union(extraTags, { 'azd-env-name': environmentName })
 var routeTableRole = guid(token, 'pointsman-route-tables')
 var private = !empty(privateEndpointSubnetId)
 var tableGroups = union(map(routeTableIds, id => toLower('/subscriptions/${split(id, '/')[2]}/resourceGroups/${split(id, '/')[4]}')), [])
+
+// Where there is something for pointsman preflight to look at: the tables' subscriptions, and this one, with the bus.
+var lookedAt = union(map(routeTableIds, id => toLower(split(id, '/')[2])), [toLower(subscription().subscriptionId)])
 
 resource group 'Microsoft.Resources/resourceGroups@2024-03-01' = {
   name: empty(resourceGroupName) ? 'rg-pointsman-${environmentName}' : resourceGroupName
@@ -268,6 +274,20 @@ module role 'modules/role.bicep' = if (!empty(routeTableIds)) {
     subscriptionIds: union(map(routeTableIds, id => split(id, '/')[2]), map(virtualNetworkIds, id => split(id, '/')[2]))
   }
 }
+
+// Rights to read only, for those who give orders: see docs/preflight.md.
+module preflight 'modules/preflight.bicep' = [
+  for id in lookedAt: if (operatorsPreflight && !empty(operatorPrincipalIds)) {
+    name: 'pointsman-preflight-${uniqueString(token, id)}'
+    scope: subscription(id)
+    params: {
+      name: guid(token, id, 'pointsman-preflight')
+      displayName: 'Pointsman preflight ${token} ${id}'
+      principalIds: operatorPrincipalIds
+      principalType: operatorPrincipalType
+    }
+  }
+]
 
 module tables 'modules/table.bicep' = [
   for id in routeTableIds: {

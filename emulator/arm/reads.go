@@ -105,7 +105,7 @@ func (r readable) body() json.RawMessage {
 		return r.show()
 	}
 	o.setText("id", r.id.String())
-	o.setText("type", parseID("subscriptions/x/" + strings.Join(r.id[len(scopeOf(r.id)):], "/")).kind())
+	o.setText("type", parseID("subscriptions/x/"+strings.Join(r.id[len(scopeOf(r.id)):], "/")).kind())
 	if _, named := o.get("name"); !named { // a usage has a name of its own
 		o.setText("name", r.id.name())
 	}

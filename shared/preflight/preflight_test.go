@@ -105,6 +105,46 @@ func TestRole(t *testing.T) {
 	}
 }
 
+// TestDocument: docs/preflight.md has every action that infra/ gives operators for it, and no other; every severity; and every check.
+func TestDocument(t *testing.T) {
+	role, err := os.ReadFile("../../infra/modules/preflight.bicep")
+	if err != nil {
+		t.Fatal(err)
+	}
+	doc, err := os.ReadFile("../../docs/preflight.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	action := regexp.MustCompile("[`'](Microsoft\\.[A-Za-z]+/[A-Za-z/]+/read)[`']")
+	names := func(text []byte) []string {
+		var out []string
+		for _, m := range action.FindAllSubmatch(text, -1) {
+			out = append(out, string(m[1]))
+		}
+		slices.Sort(out)
+		return slices.Compact(out)
+	}
+	if diff := cmp.Diff(names(role), names(doc)); diff != "" || len(names(role)) < 5 {
+		t.Errorf("(-infra/modules/preflight.bicep +docs/preflight.md):\n%s", diff)
+	}
+	for s := preflight.OK; s <= preflight.Error; s++ {
+		if !strings.Contains(string(doc), "| `"+s.String()+"` |") {
+			t.Errorf("docs/preflight.md does not explain %s", s)
+		}
+	}
+	for _, file := range []string{"preflight.go", "azure.go", "host.go"} {
+		source, unread := os.ReadFile(file)
+		if unread != nil {
+			t.Fatal(unread)
+		}
+		for _, m := range regexp.MustCompile(`(?:about\(|Check: )"([a-z]+)"`).FindAllSubmatch(source, -1) {
+			if !strings.Contains(string(doc), "| `"+string(m[1])+"` |") {
+				t.Errorf("docs/preflight.md does not explain the check %s", m[1])
+			}
+		}
+	}
+}
+
 func TestLocks(t *testing.T) {
 	for want, locks := range map[string]preflight.Read[[]preflight.Lock]{
 		"ok: no lock":                         {},
