@@ -78,7 +78,8 @@ func TestLook(t *testing.T) {
 	}{
 		"good": {good, true, "ok kernel: it is 1\nok kernel: it is nowhere 1 (strict)\nok kernel: it is 1\n" + way},
 		"bad": {
-			map[string]string{"net/ipv4/ip_forward": "0", "net/ipv4/conf/all/rp_filter": "1", "net/ipv4/conf/eth1/rp_filter": "0", "net/ipv4/conf/eth0/rp_filter": "2", "net/ipv4/conf/default/rp_filter": "1", "net/ipv6/conf/all/forwarding": "0"}, true,
+			map[string]string{"net/ipv4/ip_forward": "0", "net/ipv4/conf/all/rp_filter": "1", "net/ipv4/conf/eth1/rp_filter": "0", "net/ipv4/conf/eth0/rp_filter": "2", "net/ipv4/conf/default/rp_filter": "1", "net/ipv6/conf/all/forwarding": "0"},
+			true,
 			"error kernel: it is 0: this machine forwards nothing of that family\n" +
 				"warning kernel: it is 1 (strict) on eth1: what comes by one link and would be answered by another is dropped, as during a failover\n" +
 				"note kernel: it is 0: this machine forwards nothing of that family\n" + way,

@@ -109,7 +109,7 @@ func (c *Client) ask(ctx context.Context, method, address string, body, into any
 	if err != nil {
 		return fmt.Errorf("request: %w", err)
 	}
-	response, err := c.arm.Pipeline().Do(request)
+	response, err := c.arm.Pipeline().Do(request) //nolint:bodyclose // Payload and NewResponseError read it to its end and close it
 	if err == nil && !runtime.HasStatusCode(response, http.StatusOK) {
 		err = runtime.NewResponseError(response)
 	}

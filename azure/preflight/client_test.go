@@ -91,7 +91,7 @@ func TestTableAndSubnets(t *testing.T) {
 	k.PutSubnet(subnet, "10.1.0.0/24", "fd00:0:0:0::/64")
 	got, err := k.Client.Table(t.Context(), table)
 	same(t, "table", []any{got.Location, got.Routes, got.Subnets}, err, []any{"westeurope", []string{"theirs"}, []string{subnet}})
-	prefixes, err := k.Client.Subnet(t.Context(), subnet)
+	prefixes, err := k.Subnet(t.Context(), subnet)
 	same(t, "subnet", prefixes, err, []netip.Prefix{netip.MustParsePrefix("10.1.0.0/24"), netip.MustParsePrefix("fd00::/64")})
 
 	// The question to Azure Policy holds the table as it is, and one route more.

@@ -14,9 +14,8 @@ import (
 	"strings"
 	"time"
 
-	host "github.com/pointsman/pointsman/agent/preflight"
-
 	"github.com/pointsman/pointsman/agent/config"
+	around "github.com/pointsman/pointsman/agent/preflight"
 	"github.com/pointsman/pointsman/shared/preflight"
 )
 
@@ -51,7 +50,7 @@ func lookAround(ctx context.Context, args []string, stdout, stderr io.Writer) er
 	if err != nil {
 		return err
 	}
-	findings := host.Look(ctx, host.Config{
+	findings := around.Look(ctx, around.Config{
 		Kernel: slices.ContainsFunc(cfg.Sources, func(s config.Source) bool { return s.Kernel != nil }), Host: name, Port: port, Timeout: *timeout,
 		Resolver: func(ctx context.Context, host string) ([]netip.Addr, error) {
 			return net.DefaultResolver.LookupNetIP(ctx, "ip", host)

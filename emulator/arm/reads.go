@@ -141,8 +141,8 @@ func (s *Server) list(wanted func(resourceID) bool, more ...json.RawMessage) res
 
 // scopeOf returns what a resource of Microsoft.Authorization is about, by the last "providers" of its id.
 func scopeOf(id resourceID) resourceID {
-	for i := len(id) - 1; i >= 0; i-- {
-		if strings.EqualFold(id[i], "providers") {
+	for i, part := range slices.Backward(id) {
+		if strings.EqualFold(part, "providers") {
 			return id[:i]
 		}
 	}

@@ -236,8 +236,10 @@ func TestForwarding(t *testing.T) {
 	}{
 		"on":         {[]preflight.NIC{nic("a", true, "10.0.0.4", "fd00::4"), nic("x", false, "10.0.0.9")}, "ok: IP forwarding is on for 10.0.0.4\nok: IP forwarding is on for fd00::4"},
 		"off on one": {[]preflight.NIC{nic("a", false, "10.0.0.4"), nic("b", true, "fd00::4")}, "error: IP forwarding is off on a (10.0.0.4): Azure drops what is not for the machine itself\nok: IP forwarding is on for fd00::4"},
-		"two with one address": {[]preflight.NIC{nic("b", false, "10.0.0.4"), nic("a", true, "10.0.0.4", "fd00::4")},
-			"warning: 10.0.0.4 is the address of 2 network interfaces, and IP forwarding is off on b\nok: IP forwarding is on for fd00::4"},
+		"two with one address": {
+			[]preflight.NIC{nic("b", false, "10.0.0.4"), nic("a", true, "10.0.0.4", "fd00::4")},
+			"warning: 10.0.0.4 is the address of 2 network interfaces, and IP forwarding is off on b\nok: IP forwarding is on for fd00::4",
+		},
 		"none": {nil, "unknown: could not be checked: no network interface with 10.0.0.4 is in the subscriptions that were looked at\n" +
 			"unknown: could not be checked: no network interface with fd00::4 is in the subscriptions that were looked at"},
 	} {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"log/slog"
 	"net/netip"
 
 	"github.com/mdlayher/netlink"
@@ -16,7 +17,6 @@ const fibMatch = 0x2000
 // Lookup returns the route by which the kernel reaches an address. Of cfg only NetNS counts. A destination that cannot be reached is an error.
 func Lookup(ctx context.Context, cfg Config, to netip.Addr) (Way, error) {
 	var found route
-	links := map[uint32]link{}
 	err := with(ctx, &cfg, nil, func(s *socket) error {
 		answer, err := s.conn.Execute(netlink.Message{Header: netlink.Header{Type: unix.RTM_GETROUTE, Flags: netlink.Request}, Data: lookupRequest(to)})
 		if err != nil {
@@ -27,15 +27,12 @@ func Lookup(ctx context.Context, cfg Config, to netip.Addr) (Way, error) {
 				return fmt.Errorf("route to %s: %w", to, err)
 			}
 		}
-		_, err = s.request(unix.RTM_GETLINK, make([]byte, unix.SizeofIfInfomsg), func(b []byte) error {
-			index, l, unreadable := decodeLink(b)
-			if unreadable == nil {
-				links[index] = l
-			}
-			return unreadable
-		})
-		return err
+		return nil
 	})
+	if err != nil {
+		return Way{}, err
+	}
+	links, err := NewUplinks(nil, cfg, slog.New(slog.DiscardHandler)).dump(ctx)
 	if err != nil {
 		return Way{}, err
 	}

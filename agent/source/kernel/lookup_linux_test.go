@@ -15,9 +15,8 @@ func TestLookup(t *testing.T) {
 	if err := netns.Pair(ns, far, "wan0", "far0"); err != nil {
 		t.Fatal(err)
 	}
-	err := ns.Batch("addr add 192.0.2.1/24 dev wan0", "addr add fd00::1/64 dev wan0 nodad", "route add default via 192.0.2.254 proto dhcp", "route add 203.0.113.0/24 via 192.0.2.9 proto bird",
-		"route add 198.51.100.0/24 via 192.0.2.8 proto static", "route add 2001:db8::/32 via fd00::9 proto bgp", "route add ::/0 via fd00::8 proto ra")
-	if err != nil {
+	if err := ns.Batch("addr add 192.0.2.1/24 dev wan0", "addr add fd00::1/64 dev wan0 nodad", "route add default via 192.0.2.254 proto dhcp", "route add 203.0.113.0/24 via 192.0.2.9 proto bird",
+		"route add 198.51.100.0/24 via 192.0.2.8 proto static", "route add 2001:db8::/32 via fd00::9 proto bgp", "route add ::/0 via fd00::8 proto ra"); err != nil {
 		t.Fatal(err)
 	}
 	for to, want := range map[string]Way{
