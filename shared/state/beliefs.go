@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/pointsman/pointsman/shared/later"
 	"github.com/pointsman/pointsman/shared/outcome"
 )
 
@@ -15,11 +16,13 @@ type Beliefs struct {
 	Seq      uint64            `json:"seq"`                    // numbers the events, and never goes back
 	NVAs     map[string]string `json:"nvas,omitempty"`         // the liveness that was told, by name
 	Outcomes outcome.Outbox    `json:"outcomeEvents,omitzero"` // what is still to be told
+
+	Later later.Rest `json:"-"` // what a later version said
 }
 
 // NewBeliefs returns the document of a domain of whose NVAs nothing was told.
 func NewBeliefs(domain string) *Beliefs {
-	return &Beliefs{Schema: Schema, Domain: domain, NVAs: map[string]string{}}
+	return &Beliefs{Schema: firstSchema, Domain: domain, NVAs: map[string]string{}}
 }
 
 // Number returns the number of the next event. It is above all that came before, also those of a document that was lost.
@@ -31,6 +34,9 @@ func (b *Beliefs) Number(now time.Time) uint64 {
 // EncodeBeliefs returns the document as JSON. Equal documents give equal bytes.
 func EncodeBeliefs(b *Beliefs) ([]byte, error) {
 	body, err := json.Marshal(b)
+	if err == nil {
+		body, err = b.Later.Add(body)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("encode beliefs of domain %s: %w", b.Domain, err)
 	}
@@ -39,12 +45,15 @@ func EncodeBeliefs(b *Beliefs) ([]byte, error) {
 
 // DecodeBeliefs reads what EncodeBeliefs wrote.
 func DecodeBeliefs(body []byte) (*Beliefs, error) {
-	b := NewBeliefs("")
-	if err := json.Unmarshal(body, b); err != nil {
+	b, more, err := later.Decode(body, func() *Beliefs { return NewBeliefs("") })
+	if err != nil {
 		return nil, fmt.Errorf("beliefs of a domain: %w", err)
 	}
-	if b.Schema != Schema {
-		return nil, fmt.Errorf("beliefs of domain %s have schema %d, this version reads %d: deploy the newer function app again", b.Domain, b.Schema, Schema)
+	if err = readable(b.Schema, "beliefs of domain "+b.Domain); err != nil {
+		return nil, err
 	}
-	return b, nil
+	if more {
+		b.Later, err = rest(body, b, EncodeBeliefs)
+	}
+	return b, err
 }

@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"time"
+
+	"github.com/pointsman/pointsman/shared/later"
 )
 
 // DriftCounts is what the function Drift did with Azure's events. It is for people; no decision rests on it.
@@ -11,14 +13,21 @@ type DriftCounts struct {
 	Schema int               `json:"schema"`
 	Last   time.Time         `json:"last,omitzero"` // when the newest event was counted
 	Events map[string]uint64 `json:"events,omitempty"`
+
+	Later later.Rest `json:"-"` // what a later version said
 }
 
 // NewDriftCounts returns the document before any event.
-func NewDriftCounts() *DriftCounts { return &DriftCounts{Schema: Schema, Events: map[string]uint64{}} }
+func NewDriftCounts() *DriftCounts {
+	return &DriftCounts{Schema: firstSchema, Events: map[string]uint64{}}
+}
 
 // EncodeDriftCounts returns the document as JSON. Equal documents give equal bytes.
 func EncodeDriftCounts(d *DriftCounts) ([]byte, error) {
 	body, err := json.Marshal(d)
+	if err == nil {
+		body, err = d.Later.Add(body)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("encode counts of drift: %w", err)
 	}
@@ -27,14 +36,17 @@ func EncodeDriftCounts(d *DriftCounts) ([]byte, error) {
 
 // DecodeDriftCounts reads what EncodeDriftCounts wrote.
 func DecodeDriftCounts(body []byte) (*DriftCounts, error) {
-	d := NewDriftCounts()
-	if err := json.Unmarshal(body, d); err != nil {
+	d, more, err := later.Decode(body, NewDriftCounts)
+	if err != nil {
 		return nil, fmt.Errorf("counts of drift: %w", err)
 	}
-	if d.Schema != Schema {
-		return nil, fmt.Errorf("counts of drift have schema %d, this version reads %d: deploy the newer function app again", d.Schema, Schema)
+	if err = readable(d.Schema, "counts of drift"); err != nil {
+		return nil, err
 	}
-	return d, nil
+	if more {
+		d.Later, err = rest(body, d, EncodeDriftCounts)
+	}
+	return d, err
 }
 
 // Orders counts the orders about a domain that were refused. It is no part of any decision, and stands apart from the documents that are: who floods the queue

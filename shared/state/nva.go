@@ -23,6 +23,7 @@ import (
 
 	"github.com/pointsman/pointsman/shared/event"
 	"github.com/pointsman/pointsman/shared/fault"
+	"github.com/pointsman/pointsman/shared/later"
 	"github.com/pointsman/pointsman/shared/route"
 )
 
@@ -97,6 +98,8 @@ type NVA struct {
 	// Losses are the times, ascending, at which a prefix that was announced was withdrawn: what damping goes by. At most MaxLosses of a prefix and MaxFacts prefixes,
 	// none older than LossMemory.
 	Losses map[netip.Prefix][]time.Time
+
+	Later later.Rest // what a later version said
 }
 
 // Order is an operator's word about an NVA. The zero value is none.

@@ -10,11 +10,9 @@ import (
 	"time"
 
 	"github.com/pointsman/pointsman/shared/event"
+	"github.com/pointsman/pointsman/shared/later"
 	"github.com/pointsman/pointsman/shared/route"
 )
-
-// Schema is the version of both documents' form. A document of a later schema is refused rather than misread.
-const Schema = 1
 
 type nvaJSON struct {
 	Schema   int           `json:"schema"`
@@ -88,7 +86,7 @@ type noticeJSON struct {
 // EncodeNVA returns the document as JSON. Equal documents give equal bytes.
 func EncodeNVA(n *NVA) ([]byte, error) {
 	w := nvaJSON{
-		Schema: Schema, Domain: n.Domain, NVA: n.Name, Revision: n.Revision, Outbox: n.Outbox, Wide: n.Wide, Epoch: n.Epoch, Boot: n.Boot, Clone: n.Clone,
+		Schema: n.schema(), Domain: n.Domain, NVA: n.Name, Revision: n.Revision, Outbox: n.Outbox, Wide: n.Wide, Epoch: n.Epoch, Boot: n.Boot, Clone: n.Clone,
 		Floor: n.Floor, Facts: encodeFacts(n.Facts), Claim: n.Claim, Digest: n.Digest, Alive: n.Alive, Expired: n.Expired, LastSeen: n.LastSeen, Since: n.Since,
 	}
 	for v, c := range n.Partial {
@@ -121,6 +119,9 @@ func EncodeNVA(n *NVA) ([]byte, error) {
 	}
 	w.Turned, w.Losses, w.SignedBy, w.Began, w.Past = n.Turned, encodeLosses(n.Losses), n.SignedBy, n.Began, n.Past
 	body, err := json.Marshal(w)
+	if err == nil {
+		body, err = n.Later.Add(body)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("encode document of nva %s: %w", n.Name, err)
 	}
@@ -194,12 +195,12 @@ func fromMillis(ms int64) time.Time {
 
 // DecodeNVA reads what EncodeNVA wrote.
 func DecodeNVA(body []byte) (*NVA, error) {
-	var w nvaJSON
-	if err := json.Unmarshal(body, &w); err != nil {
+	w, more, err := later.Decode(body, func() *nvaJSON { return &nvaJSON{} })
+	if err != nil {
 		return nil, fmt.Errorf("document of an nva: %w", err)
 	}
-	if w.Schema != Schema {
-		return nil, fmt.Errorf("document of nva %s has schema %d, this version reads %d: deploy the newer function app again", w.NVA, w.Schema, Schema)
+	if err = readable(w.Schema, "document of nva "+w.NVA); err != nil {
+		return nil, err
 	}
 	n := NewNVA(w.Domain, w.NVA)
 	n.Wide, n.SignedBy, n.Began, n.Past = w.Wide, w.SignedBy, w.Began, w.Past
@@ -217,7 +218,7 @@ func DecodeNVA(body []byte) (*NVA, error) {
 	}
 	maps.Copy(n.Turned, w.Turned)
 	for _, l := range w.Losses {
-		if err := n.decodeLosses(l); err != nil {
+		if err = n.decodeLosses(l); err != nil {
 			return nil, err
 		}
 	}
@@ -250,7 +251,10 @@ func DecodeNVA(body []byte) (*NVA, error) {
 	if w.Notice != nil {
 		n.Notice = Notice{Kind: noticeKind(w.Notice.Kind), Version: w.Notice.Version, Reason: w.Notice.Reason}
 	}
-	return n, nil
+	if more {
+		n.Later, err = rest(body, n, EncodeNVA)
+	}
+	return n, err
 }
 
 func (n *NVA) decodeLosses(l lossesJSON) error {

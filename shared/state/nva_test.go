@@ -605,7 +605,8 @@ func checkGolden(t *testing.T, file string, body []byte) {
 func TestDecodeNVARefuses(t *testing.T) {
 	for body, want := range map[string]string{
 		`{`:                          "document of an nva",
-		`{"schema":2,"nva":"nva-a"}`: "schema 2, this version reads 1",
+		`{"schema":3,"nva":"nva-a"}`: "nva-a has schema 3, this version reads 1 to 2",
+		`{"nva":"nva-a"}`:            "nva-a has schema 0, this version reads 1 to 2",
 		`{"schema":1,"partial":[{"version":{"epoch":1,"seq":1},"count":-1}]}`:          "snapshot of -1 chunks",
 		`{"schema":1,"partial":[{"version":{"epoch":1,"seq":1},"count":2,"got":[2]}]}`: "chunk 2 of 2",
 		`{"schema":1,"facts":[{"announced":["10.0.0.0"]}]}`:                            "document of an nva",

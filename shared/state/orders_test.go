@@ -107,6 +107,7 @@ func TestGoldenTargetWithOrders(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	d.Schema = 2 // a pause is in force
 	if x := diff(d, back); x != "" {
 		t.Errorf("(-written +read):\n%s", x)
 	}

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/pointsman/pointsman/shared/later"
 	"github.com/pointsman/pointsman/shared/outcome"
 )
 
@@ -138,7 +139,7 @@ func (r *ECMPRefusal) Holds(config string, now time.Time) bool {
 
 // Target is what is known of one target.
 type Target struct {
-	Schema  int      `json:"schema"`
+	Schema  int      `json:"schema"` // as it was read; the codec writes what the document needs
 	Domain  string   `json:"domain"`
 	Name    string   `json:"target"`
 	Table   string   `json:"routeTable"`        // the table that the rest is about
@@ -172,6 +173,8 @@ type Target struct {
 
 	Outcomes outcome.Outbox `json:"outcomeEvents,omitzero"` // what is still to be told to the outside
 	Told     ToldTarget     `json:"told,omitzero"`
+
+	Later later.Rest `json:"-"` // what a later version said
 }
 
 // ToldTarget is what the outside was told of a target last, so that a state is told once.
@@ -191,7 +194,7 @@ type Carried struct {
 
 // NewTarget returns the document of a target that was never reconciled.
 func NewTarget(domain, name, table string) *Target {
-	return &Target{Schema: Schema, Domain: domain, Name: name, Table: table}
+	return &Target{Schema: firstSchema, Domain: domain, Name: name, Table: table}
 }
 
 // Owns reports whether the document says that the route of that name was written by Pointsman.
@@ -267,7 +270,12 @@ func (t *Target) Reach(view string, at time.Time) {
 
 // EncodeTarget returns the document as JSON. Equal documents give equal bytes.
 func EncodeTarget(t *Target) ([]byte, error) {
-	body, err := json.Marshal(t)
+	w := *t
+	w.Schema = t.schema()
+	body, err := json.Marshal(w)
+	if err == nil {
+		body, err = t.Later.Add(body)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("encode document of target %s: %w", t.Name, err)
 	}
@@ -276,12 +284,15 @@ func EncodeTarget(t *Target) ([]byte, error) {
 
 // DecodeTarget reads what EncodeTarget wrote.
 func DecodeTarget(body []byte) (*Target, error) {
-	t := &Target{}
-	if err := json.Unmarshal(body, t); err != nil {
+	t, more, err := later.Decode(body, func() *Target { return &Target{} })
+	if err != nil {
 		return nil, fmt.Errorf("document of a target: %w", err)
 	}
-	if t.Schema != Schema {
-		return nil, fmt.Errorf("document of target %s has schema %d, this version reads %d: deploy the newer function app again", t.Name, t.Schema, Schema)
+	if err = readable(t.Schema, "document of target "+t.Name); err != nil {
+		return nil, err
 	}
-	return t, nil
+	if more {
+		t.Later, err = rest(body, t, EncodeTarget)
+	}
+	return t, err
 }

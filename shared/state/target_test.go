@@ -114,7 +114,7 @@ func TestGoldenTarget(t *testing.T) {
 }
 
 func TestDecodeTargetRefuses(t *testing.T) {
-	for body, want := range map[string]string{`[`: "document of a target", `{"schema":7,"target":"spokes"}`: "spokes has schema 7, this version reads 1"} {
+	for body, want := range map[string]string{`[`: "document of a target", `{"schema":7,"target":"spokes"}`: "spokes has schema 7, this version reads 1 to 2"} {
 		if _, err := state.DecodeTarget([]byte(body)); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v", body, err)
 		}
