@@ -1,16 +1,18 @@
 // Command pointsman-handler is the function app: the custom handler that the Azure Functions host starts and calls.
 //
-// It is configured by app settings only (docs/configuration.md). It exits with 2 when they are wrong and with 1 when it cannot serve.
+// It is configured by app settings only (docs/configuration.md). It exits with 2 when they are wrong and with 1 when it cannot serve. After SIGTERM it takes
+// no more calls, finishes those that run, and exits with 200: so the host, if it lives, starts the handler that is there now.
 package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
 	"os"
+	"os/signal"
+	"syscall"
 	"time"
 
 	"github.com/pointsman/pointsman/functions/invocation"
@@ -27,22 +29,36 @@ func main() {
 		log.Error("the app settings are wrong", slog.Any("error", err))
 		os.Exit(2)
 	}
-	if err = serve(settings.port, app, log); err != nil {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	defer stop()
+	if err = serve(ctx, settings.port, app, log); err != nil {
 		log.Error("the handler stopped", slog.Any("error", err))
-		os.Exit(1)
+		os.Exit(1) //nolint:gocritic // there is nothing to undo
 	}
+	os.Exit(exitSwap)
 }
 
-// serve listens at once, as the host polls for readiness, and until it is killed: the host never asks a handler to stop.
-func serve(port string, app map[string]invocation.Function, log *slog.Logger) error {
-	listener, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", net.JoinHostPort("127.0.0.1", port))
+// exitSwap asks the host to start the handler again, which it does not count as a failure. Source: the host's WorkerProcess (intentional restart exit code).
+const exitSwap = 200
+
+// serve listens at once, as the host polls for readiness, until the process is killed, which is how the host itself ends it, or until ctx ends: then it returns nil
+// as soon as what runs has been answered. How long that takes is bounded by the functions; whoever cannot wait kills it, and the messages come again.
+func serve(ctx context.Context, port string, app map[string]invocation.Function, log *slog.Logger) error {
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", net.JoinHostPort("127.0.0.1", port))
 	if err != nil {
 		return fmt.Errorf("listen for the Functions host: %w", err)
 	}
-	server := &http.Server{Handler: invocation.Handler(app, log), ReadHeaderTimeout: 10 * time.Second}
-	if err = server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+	gate := invocation.NewGate(invocation.Handler(app, log))
+	server := &http.Server{Handler: gate, ReadHeaderTimeout: 10 * time.Second}
+	ended := make(chan error, 1)
+	go func() { ended <- server.Serve(listener) }()
+	select {
+	case err = <-ended:
 		return fmt.Errorf("serve: %w", err)
+	case <-ctx.Done():
 	}
+	log.InfoContext(ctx, "the handler was asked to end: it finishes what it is at")
+	gate.Close()
 	return nil
 }
 

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/http"
 	"runtime/debug"
+	"strconv"
 )
 
 // Function handles one invocation. Outputs are the values of its output bindings by name; nil means none. An error makes the host deliver
@@ -82,6 +83,7 @@ func answer(w http.ResponseWriter, status int, body any) {
 		panic("invocation: the answer cannot be encoded: " + err.Error())
 	}
 	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Content-Length", strconv.Itoa(len(text))) // so that a flushed answer is a whole one
 	w.WriteHeader(status)
 	_, _ = w.Write(text)
 }
