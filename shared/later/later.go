@@ -12,10 +12,9 @@ package later
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
-	"reflect"
+	"maps"
+	"slices"
 )
 
 // Rest is a document of a later version: as it was read, and as this version would write it back. The zero value is a document with nothing unknown in it.
@@ -26,10 +25,8 @@ func Decode[D any](text []byte, fresh func() D) (doc D, more bool, err error) {
 	doc = fresh()
 	strict := json.NewDecoder(bytes.NewReader(text))
 	strict.DisallowUnknownFields()
-	if err = strict.Decode(&doc); err == nil {
-		if _, err = strict.Token(); errors.Is(err, io.EOF) {
-			return doc, false, nil
-		}
+	if err = strict.Decode(&doc); err == nil && len(bytes.TrimSpace(text[strict.InputOffset():])) == 0 {
+		return doc, false, nil
 	}
 	doc = fresh()
 	if err = json.Unmarshal(text, &doc); err != nil {
@@ -65,7 +62,7 @@ func (r Rest) Add(now []byte) ([]byte, error) {
 
 // merge returns now with what all has beyond known, wherever now is as known.
 func merge(all, known, now any) any {
-	if reflect.DeepEqual(known, now) {
+	if same(known, now) {
 		return all
 	}
 	switch now := now.(type) {
@@ -95,7 +92,7 @@ func merge(all, known, now any) any {
 // element returns the element of all that this version takes for value, value itself if there is none.
 func element(all, known []any, value any) any {
 	for i, was := range known {
-		if i < len(all) && reflect.DeepEqual(was, value) {
+		if i < len(all) && same(was, value) {
 			return all[i]
 		}
 	}
@@ -113,4 +110,17 @@ func addUnknown(to, all, known any) {
 			object[name] = value
 		}
 	}
+}
+
+// same reports whether two JSON values are equal.
+func same(a, b any) bool {
+	switch a := a.(type) {
+	case map[string]any:
+		b, ok := b.(map[string]any)
+		return ok && maps.EqualFunc(a, b, same)
+	case []any:
+		b, ok := b.([]any)
+		return ok && slices.EqualFunc(a, b, same)
+	}
+	return a == b
 }

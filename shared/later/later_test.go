@@ -2,6 +2,7 @@ package later_test
 
 import (
 	"encoding/json"
+	"maps"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -111,9 +112,7 @@ func TestLaws(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		known, now, unknown := objects().Draw(t, "known"), objects().Draw(t, "now"), values().Draw(t, "unknown")
 		all := map[string]any{"unknown": unknown}
-		for k, v := range known {
-			all[k] = v
-		}
+		maps.Copy(all, known)
 		text := func(v any) string {
 			body, err := json.Marshal(v)
 			if err != nil {

@@ -13,7 +13,6 @@ package docs
 import (
 	"fmt"
 	"regexp"
-	"slices"
 	"strings"
 )
 
@@ -76,7 +75,7 @@ func Commands(text string) [][]string {
 	var out [][]string
 	for _, part := range separator.Split(text, -1) {
 		words := strings.Fields(part)
-		for len(words) > 0 && (setting.MatchString(words[0]) || slices.Contains(around, words[0])) {
+		for len(words) > 0 && (setting.MatchString(words[0]) || strings.Contains(around, " "+words[0]+" ")) {
 			words = words[1:]
 		}
 		if len(words) > 0 {
@@ -87,7 +86,7 @@ func Commands(text string) [][]string {
 }
 
 // around are words that may stand before a command, or alone.
-var around = []string{"sudo", "nice", "exec", "!", "if", "then", "else", "fi", "until", "while", "do", "done", "{", "}"}
+const around = " sudo nice exec ! if then else fi until while do done { } "
 
 // plain keeps quoted text from being read as shell.
 func plain(r rune) rune {

@@ -22,6 +22,7 @@ type Schema struct {
 	Defs       map[string]Schema `json:"$defs"`
 	Type       string            `json:"type"`
 	Const      any               `json:"const"`
+	Default    any               `json:"default"`
 	Enum       []string          `json:"enum"`
 	Required   []string          `json:"required"`
 	Properties map[string]Schema `json:"properties"`

@@ -282,10 +282,11 @@ func TestTwoBuildsAreTheSame(t *testing.T) {
 	if _, err := command(t, nil, "packaging/version"); err != nil {
 		t.Skip("no history here")
 	}
-	build := func(place, zone string, targets ...string) map[string]string {
+	temporary := t.TempDir()
+	source := filepath.Join(temporary, "x") // somebody may commit between the two
+	must(t, nil, "git", "clone", "--quiet", "--shared", root(t), source)
+	build := func(dir, zone string, targets ...string) map[string]string {
 		t.Helper()
-		dir := filepath.Join(t.TempDir(), place)
-		must(t, nil, "git", "clone", "--quiet", "--shared", root(t), dir)
 		must(t, []string{"GOFLAGS=", "TZ=" + zone}, "make", append([]string{"--no-print-directory", "--directory", dir, "ARCHES=" + runtime.GOARCH}, targets...)...)
 		made := map[string]string{}
 		files, err := os.ReadDir(filepath.Join(dir, "dist", "packages"))
@@ -297,7 +298,9 @@ func TestTwoBuildsAreTheSame(t *testing.T) {
 		}
 		return made
 	}
-	first, second := build("x", "UTC", "package"), build("a-longer-path/y", "Asia/Kolkata", "package-app", "package-agent")
+	other := filepath.Join(temporary, "a-longer-path", "y")
+	must(t, nil, "git", "clone", "--quiet", "--shared", source, other)
+	first, second := build(source, "UTC", "package"), build(other, "Asia/Kolkata", "package-app", "package-agent")
 	for name, text := range second {
 		if first[name] != text {
 			t.Errorf("two builds of %s differ", name)
