@@ -77,6 +77,30 @@ func TestUpgradeWithoutAGap(t *testing.T) {
 	}
 }
 
+// TestDocumentOfALaterSchemaIsLeftAlone: a version that does not know how a target's document must be read writes neither it nor the table, says so, and forgets nothing: as soon as the document
+// can be read again (by the version that wrote it, in earnest), the table follows without another event.
+func TestDocumentOfALaterSchemaIsLeftAlone(t *testing.T) {
+	t.Parallel()
+	w, prefixes := carried(t, 5, quick)
+	const target, ours, later = "targets/hub/spokes.json", `"schema":1,`, `"schema":99,`
+	known := w.document(target)
+	if !bytes.Contains(known, []byte(ours)) {
+		t.Fatalf("the document is of another schema: %s", known)
+	}
+	unknown := bytes.Replace(known, []byte(ours), []byte(later), 1)
+	w.put(target, unknown)
+	w.dies()
+	w.logs("document of target spokes has schema 99, this version reads 1 to 2")
+	if diff := cmp.Diff(string(unknown), string(w.document(target))); diff != "" {
+		t.Errorf("the document was written:\n%s", diff)
+	}
+	if puts := w.calls("routeTables.CreateOrUpdate"); puts > 0 {
+		t.Errorf("the table was written %d times", puts)
+	}
+	w.put(target, known)
+	w.carries(hopB, prefixes)
+}
+
 // ownApp is a copy of the staged app, whose handler can be replaced.
 func ownApp(t *testing.T) string {
 	t.Helper()
@@ -192,15 +216,20 @@ const laterField = `"ofALaterVersion":{"x":[1]}`
 // sayInDocuments adds a field to the documents as a later version would.
 func (w *world) sayInDocuments() {
 	w.t.Helper()
+	for _, name := range []string{"nvas/hub/nva-a.json", "targets/hub/spokes.json"} {
+		w.put(name, bytes.Replace(w.document(name), []byte("{"), []byte("{"+laterField+","), 1))
+	}
+}
+
+// put writes a document past Pointsman.
+func (w *world) put(name string, text []byte) {
+	w.t.Helper()
 	store, err := w.Container("pointsman")
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	for _, name := range []string{"nvas/hub/nva-a.json", "targets/hub/spokes.json"} {
-		text := bytes.Replace(w.document(name), []byte("{"), []byte("{"+laterField+","), 1)
-		if err = store.Put(w.t.Context(), name, text); err != nil {
-			w.t.Fatal(err)
-		}
+	if err = store.Put(w.t.Context(), name, text); err != nil {
+		w.t.Fatal(err)
 	}
 }
 
