@@ -96,7 +96,7 @@ func TestNVAOfALaterVersion(t *testing.T) {
 	if back, err = state.EncodeNVA(c); err != nil {
 		t.Fatal(err)
 	}
-	keeps(t, text, back, ".revision", ".since", ".schema", ".claim", ".notice", ".seen", ".lastSeen", ".digest", ".outbox", ".signedBy")
+	keeps(t, text, back, ".revision", ".since", ".schema", ".clone", ".claim", ".notice", ".seen", ".lastSeen", ".digest", ".outbox", ".signedBy")
 	if bytes.Contains(back, []byte(`"said":".notice"`)) {
 		t.Error("what a later version said of the old notice stands beside the new one")
 	}
