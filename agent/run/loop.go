@@ -3,7 +3,6 @@ package run
 import (
 	"cmp"
 	"context"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -17,6 +16,7 @@ import (
 	"github.com/pointsman/pointsman/shared/event"
 	"github.com/pointsman/pointsman/shared/fault"
 	"github.com/pointsman/pointsman/shared/message"
+	"github.com/pointsman/pointsman/shared/trace"
 )
 
 // Timeouts of the calls to the bus. A switch must be moved several times within its own timeout, so its calls get less.
@@ -258,7 +258,7 @@ func (l *loop) cancel(ctx context.Context, c publish.Cancel) {
 func (l *loop) encode(events []event.Event) ([]message.Message, error) {
 	msgs := make([]message.Message, len(events))
 	for i, e := range events {
-		e.Traceparent = traceparent()
+		e.Traceparent = newTrace()
 		body, err := event.Encode(e)
 		if err == nil && l.cfg.Sign != nil {
 			body, err = l.cfg.Sign(body)
@@ -266,18 +266,18 @@ func (l *loop) encode(events []event.Event) ([]message.Message, error) {
 		if err != nil {
 			return nil, fmt.Errorf("encode: %w", err)
 		}
-		msgs[i] = message.Message{ID: e.ID(), ContentType: event.ContentType, Subject: e.NVA + " " + e.Kind.String(), Body: body}
+		msgs[i] = message.Message{ID: e.ID(), ContentType: event.ContentType, Subject: e.NVA + " " + e.Kind.String(), Traceparent: e.Traceparent, Body: body}
 	}
 	return msgs, nil
 }
 
-// traceparent returns a random trace that is sampled: "version-traceid-spanid-flags". Source: W3C Trace Context, 3.2.
-func traceparent() string {
-	var b [24]byte
-	for i := range b {
-		b[i] = byte(rand.Uint32()) // an identity, not a secret
+// newTrace begins a trace that is to be kept. Its first span is the agent's; the function app reports it, by the times in the event.
+func newTrace() string {
+	var random [trace.Random]byte
+	for i := range random {
+		random[i] = byte(rand.Uint32()) // an identity, not a secret
 	}
-	return "00-" + hex.EncodeToString(b[:16]) + "-" + hex.EncodeToString(b[16:]) + "-01"
+	return trace.New(random).String()
 }
 
 // askFarewell finds out which farewell to say, without keeping the loop from turning.

@@ -37,6 +37,10 @@ const (
 	closeTimeout = time.Second
 	// maxID is the limit of MessageId ("Service Bus quotas": 128 characters).
 	maxID = 128
+	// Azure's own tools and the Functions host look for the trace in Diagnostic-Id ("Distributed tracing and correlation through Service Bus messaging"),
+	// others in traceparent (OpenTelemetry, messaging).
+	diagnosticID = "Diagnostic-Id"
+	traceparent  = "traceparent"
 )
 
 // Config names the queue and the right to send to it: either ConnectionString, or Namespace and Credential.
@@ -372,6 +376,9 @@ func encode(m message.Message) *azservicebus.Message {
 	}
 	if m.Subject != "" {
 		out.Subject = &m.Subject
+	}
+	if m.Traceparent != "" {
+		out.ApplicationProperties = map[string]any{diagnosticID: m.Traceparent, traceparent: m.Traceparent}
 	}
 	return out
 }

@@ -6,5 +6,6 @@ type Message struct {
 	ID          string // at most 128 characters (Service Bus MessageId)
 	ContentType string
 	Subject     string // for people who look into the queue; no decision rests on it
+	Traceparent string // W3C Trace Context, for whoever follows messages through the bus; "": none
 	Body        []byte
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/pointsman/pointsman/shared/later"
 	"github.com/pointsman/pointsman/shared/outcome"
+	"github.com/pointsman/pointsman/shared/wake"
 )
 
 // Intent is one writer's claim to a target, made before it reads the table. A live one keeps others away; one that has run
@@ -27,6 +28,8 @@ type Intent struct {
 	// Ahead: the run saves what a write will make of the managed routes before it sends it. So if the run dies, its work is known for what it is.
 	Ahead   bool     `json:"ahead,omitempty"`
 	Writing []Record `json:"writing,omitempty"` // what its writes so far may have made of them, but for those whose end it knows
+	// Traceparent is the run's own span, for those who leave their news to it; empty where no spans are exported.
+	Traceparent string `json:"traceparent,omitempty"`
 }
 
 // Outcome is how a reconcile of a target ended.
@@ -120,6 +123,16 @@ type Pending struct {
 	At      time.Time `json:"at"` // when Accrued was last brought up to date
 	Accrued float64   `json:"accrued"`
 	Weight  float64   `json:"weight"` // per second from At on
+	// News is what led to it, for the history.
+	News wake.News `json:"news,omitzero"`
+}
+
+// Staleness is what has been gathered by then, in weighted prefix-seconds; nothing waits where p is nil.
+func (p *Pending) Staleness(now time.Time) float64 {
+	if p == nil {
+		return 0
+	}
+	return p.Accrued + p.Weight*max(0, now.Sub(p.At)).Seconds()
 }
 
 // ECMPRefusal says that Azure takes no route with several next hops in the target's table: not every region does.
@@ -146,6 +159,8 @@ type Target struct {
 	Owned   []string `json:"owned,omitempty"`   // names of the routes that Pointsman wrote or was about to write, lower case, sorted
 	Intents []Intent `json:"intents,omitempty"` // oldest first
 	Wakes   uint64   `json:"wakes"`             // wakes folded into the run in flight
+	// Left is what led to those that the run has not looked at yet, for the history.
+	Left wake.News `json:"left,omitzero"`
 	// NotBefore is when the service wants to be asked again; only the follow-up that was sent for it may come a little earlier.
 	NotBefore time.Time         `json:"notBefore,omitzero"`
 	FireAt    time.Time         `json:"fireAt,omitzero"` // when a waiting change is written

@@ -6,13 +6,14 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"slices"
 	"strconv"
-	"time"
 
 	"github.com/pointsman/pointsman/shared/event"
 	"github.com/pointsman/pointsman/shared/fault"
 	"github.com/pointsman/pointsman/shared/message"
 	"github.com/pointsman/pointsman/shared/outcome"
+	"github.com/pointsman/pointsman/shared/stage"
 )
 
 // Wake names the target and, for the history, what led to it.
@@ -20,17 +21,53 @@ type Wake struct {
 	Domain string `json:"domain"`
 	Target string `json:"target"`
 	// Cause is part of the message's identity: "nva-a/17" for revision 17 of that NVA's document, "sweep/…", "retry/…".
-	Cause       string    `json:"cause"`
-	Attempt     int       `json:"attempt,omitempty"` // failed reconciles before this one, for the back-off
-	Events      []string  `json:"events,omitempty"`  // ids of the events that led to it; at most a few
-	Observed    time.Time `json:"observed,omitzero"` // when the oldest of them was seen on the NVA
-	Traceparent string    `json:"traceparent,omitempty"`
+	Cause       string   `json:"cause"`
+	Attempt     int      `json:"attempt,omitempty"` // failed reconciles before this one, for the back-off
+	Events      []string `json:"events,omitempty"`  // ids of the events that led to it; at most a few
+	stage.Sent           // the way of the oldest of them
+	Traceparent string   `json:"traceparent,omitempty"` // of the oldest of them: a wake goes on with one trace
+	Links       []string `json:"links,omitempty"`       // traceparents of the others; at most a few
 	// Hand is the change of the target's table, made by another hand, that Azure told of.
 	Hand *outcome.Hand `json:"hand,omitempty"`
 }
 
-// MaxEvents bounds Events.
+// MaxEvents bounds Events and Links.
 const MaxEvents = 8
+
+// News is what led to a change of a target, be it one wake or several that were answered together.
+type News struct {
+	Events     []string `json:"events,omitempty"` // ids, at most MaxEvents
+	stage.Sent          // the way of the oldest of them
+	Traces     []string `json:"traces,omitempty"` // traceparents, at most MaxEvents
+}
+
+// News returns what the wake knows of what led to it.
+func (w Wake) News() News {
+	n := News{Events: w.Events, Sent: w.Sent, Traces: w.Links}
+	if w.Traceparent != "" {
+		n.Traces = append([]string{w.Traceparent}, n.Traces...)
+	}
+	return n
+}
+
+// Join returns both, n's first.
+func (n News) Join(o News) News {
+	if n.Observed.IsZero() || !o.Observed.IsZero() && o.Observed.Before(n.Observed) {
+		n.Sent = o.Sent
+	}
+	n.Events, n.Traces = join(n.Events, o.Events), join(n.Traces, o.Traces)
+	return n
+}
+
+func join(a, b []string) []string {
+	out := slices.Clone(a)
+	for _, s := range b {
+		if len(out) < MaxEvents && !slices.Contains(out, s) {
+			out = append(out, s)
+		}
+	}
+	return out
+}
 
 // ID returns the message id. Two wakes with one id say the same thing about the same state of the documents, so that a broker's
 // duplicate detection may drop one of them; it never names the target alone, or a needed wake would be dropped.
@@ -56,7 +93,7 @@ func (w Wake) Message() (message.Message, error) {
 	if err != nil {
 		return message.Message{}, fault.New(fault.Bug, "encode wake %s: %w", w.ID(), err)
 	}
-	return message.Message{ID: w.ID(), ContentType: "application/json", Subject: w.Target, Body: body}, nil
+	return message.Message{ID: w.ID(), ContentType: "application/json", Subject: w.Target, Body: body, Traceparent: w.Traceparent}, nil
 }
 
 // Decode reads a wake. Every error is Poison.
