@@ -71,10 +71,22 @@ param poisonRetentionDays int = 90
 @description('Keep accepted events for replay.')
 param journal bool = true
 
-@description('Days for which accepted events are kept.')
-@minValue(1)
-@maxValue(365)
+@description('Days for which accepted events are kept: 0 for ever, otherwise 2 or more. Sweep deletes them.')
+@minValue(0)
+@maxValue(3650)
 param journalRetentionDays int = 30
+
+@description('Days for which the history of the targets is kept: 0 for ever, otherwise 2 or more. Sweep deletes it.')
+@minValue(0)
+@maxValue(3650)
+param historyRetentionDays int = 400
+
+@description('Where traces and metrics are sent by OTLP over HTTP, as https://COLLECTOR:4318. Empty: nowhere.')
+param otlpEndpoint string = ''
+
+@description('Seconds from an observation on an NVA to the end of the write that it led to, above which an alert tells.')
+@minValue(1)
+param convergenceObjective int = 30
 
 @description('Instances of Ingest and of Reconcile that are always running, each. 0 saves their price and costs a cold start at every burst.')
 @minValue(0)
@@ -198,7 +210,6 @@ module state 'modules/state.bicep' = {
     replication: stateReplication
     retentionDays: stateRetentionDays
     poisonRetentionDays: poisonRetentionDays
-    journalRetentionDays: journalRetentionDays
     public: !private
     appPrincipalId: identity.outputs.principalId
     operatorPrincipalIds: operatorPrincipalIds
@@ -236,6 +247,9 @@ module app 'modules/app.bicep' = {
     poisonContainer: state.outputs.poisonContainer
     sweepSchedule: sweepSchedule
     journal: journal
+    journalRetentionDays: journalRetentionDays
+    historyRetentionDays: historyRetentionDays
+    otlpEndpoint: otlpEndpoint
     outcomeEndpoint: events.outputs.endpoint
     logLevel: logLevel
     alwaysReady: alwaysReady
@@ -338,6 +352,18 @@ module alerts 'modules/alerts.bicep' = {
     workspaceId: monitor.outputs.workspaceId
     appName: app.outputs.name
     actionGroupId: actionGroupId
+    convergenceObjective: convergenceObjective
+  }
+}
+
+module workbook 'modules/workbook.bicep' = {
+  name: 'pointsman-workbook'
+  scope: group
+  params: {
+    token: token
+    location: location
+    tags: tags
+    workspaceId: monitor.outputs.workspaceId
   }
 }
 

@@ -210,6 +210,15 @@ func (s *Store) Append(ctx context.Context, name string, line []byte) error {
 	return nil
 }
 
+// Delete deletes the document, whatever is in it; that it is gone already is fine.
+func (s *Store) Delete(ctx context.Context, name string) error {
+	_, err := s.container.NewBlobClient(name).Delete(ctx, nil)
+	if err != nil && !bloberror.HasCode(err, bloberror.BlobNotFound) {
+		return s.classify("delete", name, err)
+	}
+	return nil
+}
+
 // create makes an empty append blob; that another writer was faster is fine.
 func (s *Store) create(ctx context.Context, client *appendblob.Client, name string) error {
 	_, err := client.Create(ctx, &appendblob.CreateOptions{AccessConditions: condition("")})

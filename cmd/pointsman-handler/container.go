@@ -64,6 +64,15 @@ func (e *ensured) Append(ctx context.Context, name string, line []byte) error {
 	return s.Append(ctx, name, line)
 }
 
+// Delete implements documents.Files.
+func (e *ensured) Delete(ctx context.Context, name string) error {
+	s, err := e.ready(ctx)
+	if err != nil {
+		return err
+	}
+	return s.Delete(ctx, name)
+}
+
 // Put implements ingest.Shelf.
 func (e *ensured) Put(ctx context.Context, name string, data []byte) error {
 	s, err := e.ready(ctx)

@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"github.com/pointsman/pointsman/functions/invocation"
+	"github.com/pointsman/pointsman/functions/telemetry"
+	"github.com/pointsman/pointsman/telemetry/otlp"
 )
 
 func main() {
@@ -31,7 +33,12 @@ func main() {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
-	if err = serve(ctx, settings.port, app, log); err != nil {
+	export, end, err := exporter(settings, log)
+	if err == nil {
+		err = serve(ctx, settings.port, invocation.Handler(app, log, export), log)
+		end()
+	}
+	if err != nil {
 		log.Error("the handler stopped", slog.Any("error", err))
 		os.Exit(1) //nolint:gocritic // there is nothing to undo
 	}
@@ -43,12 +50,12 @@ const exitSwap = 200
 
 // serve listens at once, as the host polls for readiness, until the process is killed, which is how the host itself ends it, or until ctx ends: then it returns nil
 // as soon as what runs has been answered. How long that takes is bounded by the functions; whoever cannot wait kills it, and the messages come again.
-func serve(ctx context.Context, port string, app map[string]invocation.Function, log *slog.Logger) error {
+func serve(ctx context.Context, port string, handler http.Handler, log *slog.Logger) error {
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", net.JoinHostPort("127.0.0.1", port))
 	if err != nil {
 		return fmt.Errorf("listen for the Functions host: %w", err)
 	}
-	gate := invocation.NewGate(invocation.Handler(app, log))
+	gate := invocation.NewGate(handler)
 	server := &http.Server{Handler: gate, ReadHeaderTimeout: 10 * time.Second}
 	ended := make(chan error, 1)
 	go func() { ended <- server.Serve(listener) }()
@@ -60,6 +67,23 @@ func serve(ctx context.Context, port string, app map[string]invocation.Function,
 	log.InfoContext(ctx, "the handler was asked to end: it finishes what it is at")
 	gate.Close()
 	return nil
+}
+
+// exporter starts the export of telemetry, if there is to be one; end sends what is left.
+func exporter(s settings, log *slog.Logger) (export telemetry.Exporter, end func(), err error) {
+	if !s.traces && !s.metrics {
+		return nil, func() {}, nil
+	}
+	ctx := context.Background()
+	e, err := otlp.New(ctx, otlp.Config{Traces: s.traces, Metrics: s.metrics, Log: log})
+	if err != nil {
+		return nil, nil, err
+	}
+	return e, func() {
+		if lost := e.Shutdown(ctx); lost != nil {
+			log.WarnContext(ctx, "telemetry is lost", slog.Any("error", lost))
+		}
+	}, nil
 }
 
 func level(name string) slog.Level {

@@ -24,6 +24,8 @@ import (
 	"github.com/pointsman/pointsman/functions/reconcile"
 	"github.com/pointsman/pointsman/functions/status"
 	"github.com/pointsman/pointsman/functions/sweep"
+	"github.com/pointsman/pointsman/functions/telemetry"
+	"github.com/pointsman/pointsman/shared/message"
 )
 
 // The times that the functions work with.
@@ -49,7 +51,7 @@ func wire(s settings, log *slog.Logger) (map[string]invocation.Function, error) 
 	if err != nil {
 		return nil, err
 	}
-	wakes, err := servicebus.NewSender(bus(s, credential, log))
+	sender, err := servicebus.NewSender(bus(s, credential, log))
 	if err != nil {
 		return nil, fmt.Errorf("service bus: %w", err)
 	}
@@ -57,6 +59,7 @@ func wire(s settings, log *slog.Logger) (map[string]invocation.Function, error) 
 	if err != nil {
 		return nil, fmt.Errorf("route tables: %w", err)
 	}
+	wakes := counted{sender}
 	store := documents.NewStore(state, parallelReads)
 	lot := ingest.ShelfLot{Shelf: poison}
 	in := &ingest.Ingest{Store: store, Wakes: wakes, Lot: lot, Now: time.Now, Log: log, Patience: ingestPatience, Pause: pause}
@@ -64,7 +67,7 @@ func wire(s settings, log *slog.Logger) (map[string]invocation.Function, error) 
 		in.Journal = documents.NewJournal(state)
 	}
 	re := &reconcile.Reconcile{Store: store, Tables: tables, Subnets: tables, Meter: tables, Wakes: wakes, Now: time.Now, NewRun: rand.Text, Lease: lease, Log: log}
-	sw := &sweep.Sweep{Store: store, Wakes: wakes, Now: time.Now, Spread: sweepSpread, Log: log}
+	sw := &sweep.Sweep{Store: store, Wakes: wakes, Now: time.Now, Spread: sweepSpread, Log: log, Retention: documents.NewRetention(state, s.historyDays, s.journalDays)}
 	st := &status.Status{Store: store, Lot: lot, Now: time.Now}
 	dr := &drift.Drift{Store: store, Wakes: wakes, Lot: lot, Own: drift.Identity{AppID: s.clientID, ObjectID: s.objectID}, Now: time.Now, Log: log}
 	if s.topicEndpoint != "" {
@@ -74,8 +77,23 @@ func wire(s settings, log *slog.Logger) (map[string]invocation.Function, error) 
 		}
 		beliefs := &belief.Teller{Store: store, Topic: topic, Now: time.Now, Log: log}
 		re.Topic, in.Beliefs, sw.Beliefs = topic, beliefs, beliefs
+	} else if s.metrics {
+		beliefs := &belief.Teller{Store: store, Now: time.Now, Log: log}
+		in.Beliefs, sw.Beliefs = beliefs, beliefs
 	}
 	return functions(in, re, sw, st, dr), nil
+}
+
+// counted tells the invocation's record of the wakes that it sends.
+type counted struct{ *servicebus.Sender }
+
+// Send implements the functions' ports for wakes.
+func (c counted) Send(ctx context.Context, m message.Message, at time.Time) error {
+	err := c.Sender.Send(ctx, m, at)
+	if err == nil {
+		telemetry.Of(ctx).Add(telemetry.Wakes, 1)
+	}
+	return err
 }
 
 // topic is where outcome events go: by key where there is one, else by the identity.

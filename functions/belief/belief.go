@@ -14,6 +14,7 @@ import (
 
 	"github.com/pointsman/pointsman/functions/documents"
 	"github.com/pointsman/pointsman/functions/outbox"
+	"github.com/pointsman/pointsman/functions/telemetry"
 	"github.com/pointsman/pointsman/shared/config"
 	"github.com/pointsman/pointsman/shared/fault"
 	"github.com/pointsman/pointsman/shared/liveness"
@@ -28,10 +29,10 @@ type Store interface {
 	outbox.Beliefs
 }
 
-// Teller tells. All fields are needed.
+// Teller tells. All fields but Topic are needed.
 type Teller struct {
 	Store Store
-	Topic outbox.Topic
+	Topic outbox.Topic // nil: changes are counted (package telemetry), and nobody outside is told
 	Now   func() time.Time
 	Log   *slog.Logger
 }
@@ -45,6 +46,9 @@ const maxConflicts = 10
 func (t *Teller) Look(ctx context.Context, domain string) {
 	if err := t.note(ctx, domain); err != nil {
 		t.Log.WarnContext(ctx, "what is believed of NVAs is not told yet", slog.String("domain", domain), slog.Any("error", err))
+	}
+	if t.Topic == nil {
+		return
 	}
 	outbox.Post(ctx, t.Topic, t.Log, outbox.OfBeliefs(t.Store, domain))
 }
@@ -64,18 +68,36 @@ func (t *Teller) note(ctx context.Context, domain string) error {
 		if unread != nil {
 			return unread
 		}
-		if now := t.Now(); !update(doc, d.Config, liveness.Judge(d.Config, docs, now), now) {
+		now := t.Now()
+		changes, changed := update(doc, d.Config, liveness.Judge(d.Config, docs, now), now)
+		if !changed {
 			return nil
 		}
+		if t.Topic != nil {
+			doc.Outcomes.Put(changes...)
+		}
 		if _, err = t.Store.SaveBeliefs(ctx, doc, etag); !fault.Is(err, fault.Conflict) {
+			if err == nil {
+				count(ctx, changes)
+			}
 			return err
 		}
 	}
 	return fmt.Errorf("beliefs of domain %s change faster than they can be saved", domain)
 }
 
-// update brings the document to the beliefs, with an event for each that changed. It reports whether anything did.
-func update(doc *state.Beliefs, d *config.Domain, live liveness.View, now time.Time) (changed bool) {
+// count tells the record of NVAs that are believed to be in another state now. Who saved that counts it, so it is counted once.
+func count(ctx context.Context, changes []outcome.Event) {
+	record := telemetry.Of(ctx)
+	for _, c := range changes {
+		record.Note(telemetry.Liveness, c.Data.Domain+"/"+c.Data.NVA+" "+c.Data.Liveness)
+		record.Measure(telemetry.LivenessChanges, 1,
+			slog.String(telemetry.AttrDomain, c.Data.Domain), slog.String(telemetry.AttrNVA, c.Data.NVA), slog.String(telemetry.AttrState, c.Data.Liveness))
+	}
+}
+
+// update brings the document to the beliefs, and returns an event for each that changed. changed reports whether anything did.
+func update(doc *state.Beliefs, d *config.Domain, live liveness.View, now time.Time) (events []outcome.Event, changed bool) {
 	known := map[string]bool{}
 	for _, nva := range d.NVAs {
 		known[nva.Name] = true
@@ -86,7 +108,7 @@ func update(doc *state.Beliefs, d *config.Domain, live liveness.View, now time.T
 		}
 		changed = true
 		doc.NVAs[nva.Name] = b.State.String()
-		doc.Outcomes.Put(outcome.OfNVA(k, doc.Number(now), now, outcome.Data{
+		events = append(events, outcome.OfNVA(k, doc.Number(now), now, outcome.Data{
 			Domain: d.Name, NVA: nva.Name, Liveness: b.State.String(), Before: was, Since: b.Since, Message: b.Why,
 		}))
 	}
@@ -96,7 +118,7 @@ func update(doc *state.Beliefs, d *config.Domain, live liveness.View, now time.T
 			changed = true
 		}
 	}
-	return changed
+	return events, changed
 }
 
 // kind says what an NVA that is now in that state is told as; an NVA that was never heard is not.

@@ -6,7 +6,7 @@
 //	targets/DOMAIN/NAME.json   what is known of a target
 //	beliefs/DOMAIN.json        what the outside was told of a domain's NVAs
 //	budgets/SUBSCRIPTION.json  what is known of the writes that are left in a subscription, while they are short
-//	history/DOMAIN/NAME/YEAR-MONTH.jsonl
+//	history/DOMAIN/NAME/YEAR-MONTH-DAY.jsonl
 //	drift.json                 what the function Drift did with Azure's events
 package documents
 
@@ -17,6 +17,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/pointsman/pointsman/functions/telemetry"
 	"github.com/pointsman/pointsman/shared/config"
 	"github.com/pointsman/pointsman/shared/fault"
 	"github.com/pointsman/pointsman/shared/located"
@@ -347,14 +348,17 @@ func save[D any](ctx context.Context, s *Store, name, what string, doc D, encode
 		return "", fault.New(fault.Bug, "%w", err)
 	}
 	if etag, err = s.write(ctx, name, text, etag); err != nil {
+		if fault.Is(err, fault.Conflict) {
+			telemetry.Of(ctx).Add(telemetry.Conflicts, 1)
+		}
 		return "", fmt.Errorf("save %s: %w", what, err)
 	}
 	return etag, nil
 }
 
-// AppendHistory adds a line to the target's history of the month of at.
+// AppendHistory adds a line to the target's history of the day of at.
 func (s *Store) AppendHistory(ctx context.Context, domain, target string, at time.Time, line []byte) error {
-	name := fmt.Sprintf("history/%s/%s/%s.jsonl", domain, target, at.UTC().Format("2006-01"))
+	name := fmt.Sprintf("history/%s/%s/%s.jsonl", domain, target, at.UTC().Format(time.DateOnly))
 	if err := s.blobs.Append(ctx, name, append(line, '\n')); err != nil {
 		return fmt.Errorf("history of target %s/%s: %w", domain, target, err)
 	}

@@ -396,15 +396,15 @@ func TestTargetOfAnotherTableIsANewDocument(t *testing.T) {
 	}
 }
 
-func TestHistoryIsKeptByMonth(t *testing.T) {
+func TestHistoryIsKeptByDay(t *testing.T) {
 	b := newBlobs()
 	store := documents.NewStore(b, 1)
-	for _, at := range []time.Time{time.Date(2026, 11, 30, 23, 59, 0, 0, time.UTC), time.Date(2026, 12, 1, 1, 0, 0, 0, time.FixedZone("", 7200))} {
+	for _, at := range []time.Time{time.Date(2026, 11, 30, 0, 0, 0, 0, time.UTC), time.Date(2026, 12, 1, 1, 0, 0, 0, time.FixedZone("", 7200))} {
 		if err := store.AppendHistory(t.Context(), "hub", "spokes", at, []byte("{}")); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if got := string(b.values["history/hub/spokes/2026-11.jsonl"].data); got != "{}\n{}\n" {
-		t.Errorf("November (UTC) has %q", got)
+	if got := string(b.values["history/hub/spokes/2026-11-30.jsonl"].data); got != "{}\n{}\n" {
+		t.Errorf("the last of November (UTC) has %q", got)
 	}
 }

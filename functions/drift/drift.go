@@ -11,6 +11,7 @@ import (
 
 	"github.com/pointsman/pointsman/functions/documents"
 	"github.com/pointsman/pointsman/functions/ingest"
+	"github.com/pointsman/pointsman/functions/telemetry"
 	"github.com/pointsman/pointsman/shared/fault"
 	"github.com/pointsman/pointsman/shared/message"
 	"github.com/pointsman/pointsman/shared/state"
@@ -83,6 +84,7 @@ func (d *Drift) Handle(ctx context.Context, body []byte) error {
 	if err != nil {
 		return err
 	}
+	telemetry.Of(ctx).Set(telemetry.Result, string(r))
 	if err = d.count(ctx, r); err != nil {
 		d.Log.WarnContext(ctx, "an event is not counted", slog.Any("error", err))
 	}
@@ -163,6 +165,7 @@ func (i Identity) wrote(e notice) bool {
 func (d *Drift) park(ctx context.Context, body []byte, why error) error {
 	p := ingest.Parked{At: d.Now(), ID: "drift-" + fingerprint(body), Reason: why.Error(), Body: string(body)}
 	d.Log.WarnContext(ctx, "event parked", slog.String("id", p.ID), slog.String("reason", p.Reason))
+	telemetry.Of(ctx).Add(telemetry.Parked, 1)
 	if err := d.Lot.Park(ctx, p); err != nil {
 		return fmt.Errorf("park event %s: %w", p.ID, err)
 	}

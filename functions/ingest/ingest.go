@@ -11,6 +11,7 @@ import (
 
 	"github.com/pointsman/pointsman/functions/documents"
 	"github.com/pointsman/pointsman/functions/invocation"
+	"github.com/pointsman/pointsman/functions/telemetry"
 	"github.com/pointsman/pointsman/shared/config"
 	"github.com/pointsman/pointsman/shared/event"
 	"github.com/pointsman/pointsman/shared/fault"
@@ -97,11 +98,14 @@ const nearlyDead = 5
 // again, change nothing, and find the flag set: the wakes are sent then. An error gives the whole batch back, but only after all that can be
 // done was done: one NVA's trouble must not keep the others' news.
 func (i *Ingest) Handle(ctx context.Context, batch []invocation.Message) error {
-	giveUp := i.Now().Add(i.Patience)
+	taken := i.Now()
+	giveUp := taken.Add(i.Patience)
 	parked, groups := i.sort(ctx, batch)
+	noteBatch(ctx, batch)
 	var accepted []item
 	var failed error
 	for _, g := range groups {
+		g.way.taken = taken
 		refused, err := i.patiently(ctx, g, giveUp)
 		parked = append(parked, refused...)
 		failed = errors.Join(failed, err)
@@ -110,6 +114,7 @@ func (i *Ingest) Handle(ctx context.Context, batch []invocation.Message) error {
 			accepted = append(accepted, g.accepted(refused)...)
 		}
 	}
+	noteParked(ctx, parked)
 	for _, p := range parked {
 		i.Log.WarnContext(ctx, "event parked", slog.String("id", p.ID), slog.String("reason", p.Reason))
 		if err := i.Lot.Park(ctx, p); err != nil {
@@ -142,6 +147,7 @@ type group struct {
 	items               []item
 	known               bool // the domain file has the NVA
 	wide                bool // what is believed of NVAs may have changed
+	way                 way
 }
 
 type item struct {
@@ -237,15 +243,26 @@ func (i *Ingest) take(ctx context.Context, g *group) ([]Parked, error) {
 	g.known = true
 	warranted, orders := i.warrant(g, d.Config)
 	signed, refused := i.prove(warranted, nva.Keys)
+	span := begin(ctx, signed)
+	step := span.Step("merge")
 	doc, etag, parked, err := i.merge(ctx, signed, refused)
+	step.End(err)
 	if err != nil {
+		span.End(err)
 		return nil, err
 	}
 	g.wide = g.wide || doc.Wide
+	signed.way.merged = i.Now()
+	step = span.Step("wake")
+	err = i.post(ctx, d.Config, doc, etag, signed)
+	step.End(err)
+	span.End(err)
+	unusable := len(parked)
 	parked = slices.Concat(orders, refused, parked)
-	if err = i.post(ctx, d.Config, doc, etag, signed); err != nil {
+	if err != nil {
 		return parked, err
 	}
+	noteMerged(ctx, signed, len(refused), unusable)
 	i.chronicle(ctx, warranted.accepted(parked), d.Config.FedBy(g.nva))
 	return parked, nil
 }
@@ -290,8 +307,10 @@ func (i *Ingest) tell(ctx context.Context, doc *state.NVA, was bool, double *sta
 	about := []any{slog.String("domain", doc.Domain), slog.String("nva", doc.Name), slog.Time("since", doc.Since)}
 	switch {
 	case doc.Silent() && !was:
+		telemetry.Of(ctx).Note(telemetry.Silent, doc.Domain+"/"+doc.Name)
 		i.Log.WarnContext(ctx, "nva is silent", about...)
 	case was && !doc.Silent():
+		telemetry.Of(ctx).Note(telemetry.Heard, doc.Domain+"/"+doc.Name)
 		i.Log.InfoContext(ctx, "nva is heard again", about...)
 	}
 	if c := doc.Clone; c != nil && (double == nil || double.Boot != c.Boot || double.Epoch != c.Epoch) {
@@ -301,6 +320,7 @@ func (i *Ingest) tell(ctx context.Context, doc *state.NVA, was bool, double *sta
 
 func (i *Ingest) mergeAll(doc *state.NVA, g *group) (changed bool, parked []Parked) {
 	before := doc.Revision
+	g.way.fresh = 0
 	for _, it := range g.items {
 		at := i.enqueued(it)
 		if it.order != nil {
@@ -314,6 +334,9 @@ func (i *Ingest) mergeAll(doc *state.NVA, g *group) (changed bool, parked []Park
 		news, err := doc.MergeLate(it.event, at, i.Now())
 		if err != nil {
 			parked = append(parked, i.park(it.message, err))
+		}
+		if news {
+			g.way.fresh++
 		}
 		changed = changed || news
 	}
@@ -346,21 +369,16 @@ func (i *Ingest) post(ctx context.Context, d *config.Domain, doc *state.NVA, eta
 	if _, err := i.Store.SaveNVA(ctx, doc, etag); err != nil && !fault.Is(err, fault.Conflict) {
 		return err
 	}
-	i.Log.InfoContext(ctx, "events merged", slog.String("domain", d.Name), slog.String("nva", doc.Name),
-		slog.Uint64("revision", doc.Revision), slog.Int("events", len(g.items)), slog.String("last", doc.Claim.String()))
 	return nil
 }
 
 func wakeFor(domain, target string, doc *state.NVA, g *group) wake.Wake {
-	w := wake.Wake{Domain: domain, Target: target, Cause: fmt.Sprintf("%s/%d", doc.Name, doc.Revision)}
+	w := wake.Wake{Domain: domain, Target: target, Cause: fmt.Sprintf("%s/%d", doc.Name, doc.Revision), Sent: g.sent()}
+	w.Traceparent, w.Links = g.traces()
 	for _, it := range g.items {
 		if len(w.Events) < wake.MaxEvents {
 			w.Events = append(w.Events, it.id())
 		}
-		if at := it.event.Observed; !at.IsZero() && (w.Observed.IsZero() || at.Before(w.Observed)) {
-			w.Observed = at
-		}
-		w.Traceparent = it.event.Traceparent
 	}
 	return w
 }

@@ -11,14 +11,19 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/pointsman/pointsman/functions/documents"
 	"github.com/pointsman/pointsman/functions/ingest"
 	"github.com/pointsman/pointsman/functions/invocation"
+	"github.com/pointsman/pointsman/functions/telemetry"
 	"github.com/pointsman/pointsman/shared/event"
 	"github.com/pointsman/pointsman/shared/fault"
 	"github.com/pointsman/pointsman/shared/message"
 	"github.com/pointsman/pointsman/shared/route"
+	"github.com/pointsman/pointsman/shared/stage"
 	"github.com/pointsman/pointsman/shared/state"
+	"github.com/pointsman/pointsman/shared/wake"
 )
 
 const hub = `
@@ -60,6 +65,8 @@ type world struct {
 	fate    func(op string) fate
 	meddle  func(op string)
 	history map[string][]string
+	bodies  [][]byte // of the wakes
+	record  *telemetry.Record
 }
 
 func newWorld(t *testing.T) *world {
@@ -130,7 +137,7 @@ func (w *world) Send(_ context.Context, m message.Message, at time.Time) error {
 	if !at.IsZero() {
 		w.t.Errorf("wake %s is scheduled for %s: news is looked at at once", m.ID, at)
 	}
-	return w.call("send "+m.ID, func() error { w.wakes = append(w.wakes, m.ID); return nil })
+	return w.call("send "+m.ID, func() error { w.wakes, w.bodies = append(w.wakes, m.ID), append(w.bodies, m.Body); return nil })
 }
 
 func (w *world) Park(_ context.Context, p ingest.Parked) error {
@@ -161,7 +168,7 @@ func (w *world) handle(batch ...invocation.Message) (died bool, err error) {
 		Store: documents.NewStore(w, 1), Wakes: w, Lot: w, Now: func() time.Time { return w.now }, Log: slog.New(slog.NewTextHandler(&w.log, nil)),
 		Patience: 20 * time.Second, Pause: w.pause, Beliefs: w,
 	}
-	return false, i.Handle(w.t.Context(), batch)
+	return false, i.Handle(telemetry.With(w.t.Context(), w.record), batch)
 }
 
 // mustHandle delivers a batch that must be completed.
@@ -587,5 +594,56 @@ func TestBeliefsAreLookedAtWhenTheyMayHaveChanged(t *testing.T) {
 	w.mustHandle(stranger)
 	if n := looks(); n != 0 {
 		t.Errorf("%d looks at a stranger", n)
+	}
+}
+
+// A wake goes on with the trace and the times of the event that has waited longest, and names the traces of the others.
+func TestWakeCarriesTheOldestObservation(t *testing.T) {
+	w := newWorld(t)
+	traced := func(seq uint64, ago time.Duration, digit string) invocation.Message {
+		return says(t, "nva-b", seq, func(e *event.Event) {
+			e.Traceparent = "00-" + strings.Repeat(digit, 32) + "-" + strings.Repeat(digit, 16) + "-01"
+			e.Time = w.now.Add(-ago)
+			if ago > 0 {
+				e.Observed = w.now.Add(-ago - time.Second)
+			}
+		})
+	}
+	w.mustHandle(traced(1, 0, "1"), traced(2, 5*time.Second, "2"), traced(3, 9*time.Second, "3"), traced(4, 7*time.Second, "4"))
+	got, err := wake.Decode(w.bodies[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.Traceparent != "00-"+strings.Repeat("3", 32)+"-"+strings.Repeat("3", 16)+"-01" || len(got.Links) != 3 || got.Links[0][3] != '1' {
+		t.Errorf("trace %s, links %q", got.Traceparent, got.Links)
+	}
+	want := stage.Sent{
+		Observed: w.now.Add(-10 * time.Second), Said: w.now.Add(-9 * time.Second), Queued: time.Date(2026, 11, 23, 11, 59, 0, 0, time.UTC), Taken: w.now, Merged: w.now,
+	}
+	if diff := cmp.Diff(want, got.Sent); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+}
+
+// The line of the invocation counts what became of the events.
+func TestLineOfABatch(t *testing.T) {
+	w := newWorld(t)
+	var log strings.Builder
+	w.record = telemetry.New("Ingest", "", nil, func() time.Time { return w.now })
+	again := says(t, "nva-a", 1, nil)
+	again.DeliveryCount = 3
+	w.mustHandle(says(t, "nva-a", 1, nil), says(t, "nva-a", 2, nil), again, says(t, "nva-b", 1, func(e *event.Event) { e.Kind, e.Announce = event.Expired, nil }),
+		says(t, "nva-c", 1, nil), invocation.Message{ID: "junk", Body: []byte("{")})
+	w.record.Close(t.Context(), slog.New(slog.NewJSONHandler(&log, nil)), nil)
+	for _, want := range []string{
+		`"messages":6`, `"deliveries":3`, `"merged":3`, `"known":1`, `"parked":2`, `"coalesced":1`, `"nvas":["hub/nva-a","hub/nva-b"]`, `"silent":["hub/nva-b"]`, `"domains":["hub"]`,
+		`"messageIds":["hub/nva-a/1/1","hub/nva-a/1/2","hub/nva-b/1/beat-1","hub/nva-c/1/1","junk"]`,
+	} {
+		if !strings.Contains(log.String(), want) {
+			t.Errorf("%swant %s", log.String(), want)
+		}
+	}
+	if strings.Contains(log.String(), `"refused"`) {
+		t.Errorf("%snobody was refused", log.String())
 	}
 }

@@ -25,7 +25,7 @@ func (i *Ingest) enqueued(it item) time.Time {
 
 // warrant parts a group into what may be taken in, orders as their operators signed them, and the orders that do not count.
 func (i *Ingest) warrant(g *group, d *config.Domain) (warranted *group, refused []Parked) {
-	warranted = &group{domain: g.domain, nva: g.nva, target: g.target}
+	warranted = &group{domain: g.domain, nva: g.nva, target: g.target, way: g.way}
 	for _, it := range g.items {
 		if it.order != nil {
 			o, err := warrant.Check(it.message.Body, d, i.enqueued(it))

@@ -58,11 +58,11 @@ func TestDrain(t *testing.T) {
 	if doc := w.nva("nva-b"); !doc.Draining() || doc.Order.Who != "jo" || doc.Order.Why != "change 4711" || doc.Outbox {
 		t.Errorf("%+v", doc.Order)
 	}
-	want := []string{"write nvas/hub/nva-b.json", "send hub/both/nva-b/2", "send hub/only-a/nva-b/2", "write nvas/hub/nva-b.json", "append history/hub/both/2026-11.jsonl", "look hub"}
+	want := []string{"write nvas/hub/nva-b.json", "send hub/both/nva-b/2", "send hub/only-a/nva-b/2", "write nvas/hub/nva-b.json", "append history/hub/both/2026-11-23.jsonl", "look hub"}
 	if got := w.effects(); !slices.Equal(got, want) {
 		t.Errorf("effects %q, want %q", got, want)
 	}
-	line := strings.Join(w.history["history/hub/both/2026-11.jsonl"], "")
+	line := strings.Join(w.history["history/hub/both/2026-11-23.jsonl"], "")
 	if !strings.Contains(line, `"order":{"kind":"drain","nva":"nva-b","id":"00000000-0000-4000-8000-000000000001","who":"jo","why":"change 4711"}`) || !strings.Contains(line, `"at":"2026-11-23T12:00:01Z"`) {
 		t.Errorf("history %s", line)
 	}
@@ -91,8 +91,8 @@ func TestTargetOrder(t *testing.T) {
 	w.mustHandle(orders(t, order.Pause, "both", 1), orders(t, order.Override, "both", 2), orders(t, order.Unpause, "only-a", 3))
 	id := "hub/both/order/00000000-0000-4000-8000-00000000000"
 	want := []string{
-		"write targets/hub/both.json", "send " + id + "1", "send " + id + "2", "append history/hub/both/2026-11.jsonl", "append history/hub/both/2026-11.jsonl",
-		"write targets/hub/only-a.json", "send hub/only-a/order/00000000-0000-4000-8000-000000000003", "append history/hub/only-a/2026-11.jsonl",
+		"write targets/hub/both.json", "send " + id + "1", "send " + id + "2", "append history/hub/both/2026-11-23.jsonl", "append history/hub/both/2026-11-23.jsonl",
+		"write targets/hub/only-a.json", "send hub/only-a/order/00000000-0000-4000-8000-000000000003", "append history/hub/only-a/2026-11-23.jsonl",
 	}
 	if got := w.effects(); !slices.Equal(got, want) {
 		t.Errorf("effects %q, want %q", got, want)
@@ -165,7 +165,7 @@ func TestOrdersUnderEveryFault(t *testing.T) {
 					t.Errorf("%s: no wake %s", where, wake)
 				}
 			}
-			if history := strings.HasPrefix(clean.ops[n-1], "append"); !history && len(w.history["history/hub/both/2026-11.jsonl"]) < 2 {
+			if history := strings.HasPrefix(clean.ops[n-1], "append"); !history && len(w.history["history/hub/both/2026-11-23.jsonl"]) < 2 {
 				t.Errorf("%s: the history has %q", where, w.history)
 			}
 		}

@@ -12,7 +12,7 @@ func (i *Ingest) prove(g *group, keys []signature.Key) (signed *group, refused [
 	if len(keys) == 0 {
 		return g, nil
 	}
-	signed = &group{domain: g.domain, nva: g.nva}
+	signed = &group{domain: g.domain, nva: g.nva, way: g.way}
 	for _, it := range g.items {
 		if it.order != nil { // an operator's: see warrant
 			signed.items = append(signed.items, it)

@@ -137,8 +137,8 @@ func propose(p plan.Plan, at time.Time, before *state.Proposal) *state.Proposal 
 
 func proposed(list []plan.Change) []state.ProposedChange {
 	out := make([]state.ProposedChange, len(list))
-	for i, c := range changes(list) {
-		out[i] = state.ProposedChange{Prefix: list[i].Prefix, From: c.From, To: c.To}
+	for i, c := range list {
+		out[i] = state.ProposedChange{Prefix: c.Prefix, From: c.From.String(), To: c.To.String()}
 	}
 	return out
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"log/slog"
 	"slices"
-	"strings"
 
 	"github.com/pointsman/pointsman/shared/config"
 	"github.com/pointsman/pointsman/shared/drift"
@@ -73,8 +72,7 @@ func unknownEnd(err error) bool {
 	case fault.Denied, fault.Refused, fault.Throttled, fault.NotFound, fault.Poison:
 		return false
 	case fault.Conflict: // 412 came before the write, "superseded" after it
-		code := strings.ToLower(fault.Code(err))
-		return code != "" && !strings.Contains(code, "precondition")
+		return !preconditionCode(fault.Code(err))
 	case fault.Transient, fault.Bug:
 	}
 	return true

@@ -11,8 +11,8 @@ import (
 	"time"
 
 	"github.com/pointsman/pointsman/shared/group"
-	"github.com/pointsman/pointsman/shared/plan"
 	"github.com/pointsman/pointsman/shared/state"
+	"github.com/pointsman/pointsman/shared/wake"
 )
 
 // longestRun bounds a run: an intent that ran out longer ago than this belongs to no living one.
@@ -28,7 +28,7 @@ type ended struct {
 // finish saves the result and takes the intent back. It is not done when news was left to this run meanwhile, or when another run began that this
 // one did not know of when it found nothing to write: then it must look again.
 func (x *run) finish(ctx context.Context, e ended) (done bool, err error) {
-	e.At, e.Duration, e.Cause, e.Events = x.Now(), x.Now().Sub(x.started).Seconds(), x.wake.Cause, x.wake.Events
+	e.At, e.Duration, e.Cause, e.Events = x.Now(), x.Now().Sub(x.started).Seconds(), x.wake.Cause, x.news().Events
 	e.Added, e.Changed, e.Removed = x.total.added, x.total.changed, x.total.removed
 	if e.Outcome == state.Unchanged && x.total != (totals{}) {
 		e.Outcome = state.Written // by an earlier pass of this run
@@ -38,6 +38,7 @@ func (x *run) finish(ctx context.Context, e ended) (done bool, err error) {
 	err = x.update(ctx, func(doc *state.Target) {
 		if news = doc.Wakes != seen || e.view != nil && newcomer(doc.Intents, known); news {
 			x.wakes = doc.Wakes
+			x.adopted, doc.Left = x.adopted.Join(doc.Left), wake.News{}
 			return
 		}
 		x.record(doc, e)
@@ -49,6 +50,7 @@ func (x *run) finish(ctx context.Context, e ended) (done bool, err error) {
 	if err != nil || news {
 		return false, err
 	}
+	x.result = e
 	x.report(ctx, e)
 	err = errors.Join(x.followUp(ctx, e), x.agree(ctx))
 	x.publish(ctx)
@@ -73,6 +75,8 @@ func (x *run) record(doc *state.Target, e ended) {
 	}
 	x.tell(doc, e)
 	x.before = before{view: doc.View, hindered: group.Hindered(doc)}
+	news := x.news()
+	doc.Left = wake.News{}
 	doc.Note(e.Result)
 	doc.Writes += uint64(x.done)
 	doc.FireAt, doc.NotBefore = time.Time{}, time.Time{}
@@ -94,7 +98,7 @@ func (x *run) record(doc *state.Target, e ended) {
 	}
 	if e.Outcome == state.Waiting {
 		a := e.view.account
-		doc.Pending, doc.FireAt = &state.Pending{Since: a.Since, At: a.At, Accrued: a.Accrued, Weight: a.Weight}, e.view.fireAt
+		doc.Pending, doc.FireAt = &state.Pending{Since: a.Since, At: a.At, Accrued: a.Accrued, Weight: a.Weight, News: news}, e.view.fireAt
 	}
 	if e.Outcome.Unwritten() {
 		return
@@ -146,18 +150,8 @@ func (v view) kept() map[string]bool {
 	return out
 }
 
-// report tells the log.
+// report tells the log what a person should look at; the rest is in the line of the invocation.
 func (x *run) report(ctx context.Context, e ended) {
-	level := slog.LevelInfo
-	switch e.Outcome {
-	case state.Denied, state.Refused, state.Failed:
-		level = slog.LevelError
-	case state.Busy, state.Throttled:
-		level = slog.LevelWarn
-	case state.Written, state.Unchanged, state.Waiting, state.Observed, state.Held:
-	}
-	x.log.LogAttrs(ctx, level, "reconciled", slog.String("outcome", e.Outcome.String()), slog.String("code", e.Code), slog.String("message", e.Message),
-		slog.Int("added", e.Added), slog.Int("changed", e.Changed), slog.Int("removed", e.Removed), slog.Int("puts", x.sent), slog.Float64("seconds", e.Duration))
 	x.tellDecision(ctx, e)
 	for _, w := range e.Warnings {
 		x.log.WarnContext(ctx, "look at this target", slog.String("warning", w))
@@ -165,64 +159,20 @@ func (x *run) report(ctx context.Context, e ended) {
 }
 
 // wrote counts the routes of a write and adds it to the history. The history is for people: a line that cannot be written must not undo a route.
-func (x *run) wrote(ctx context.Context, v view) {
+// etagAfter is the table's ETag if it was read since; the answer to a write does not have it.
+func (x *run) wrote(ctx context.Context, v view, etagAfter string) {
 	x.spend(v)
 	x.total.added += len(v.plan.Added)
 	x.total.changed += len(v.plan.Changed)
 	x.total.removed += len(v.plan.Removed)
 	x.noteWrite(ctx, v)
-	line, err := json.Marshal(historyLine{
-		At: x.Now(), Domain: x.wake.Domain, Target: x.target.Name, Table: x.target.RouteTable, Run: x.id, Cause: x.wake.Cause, Events: x.wake.Events,
-		Traceparent: x.wake.Traceparent, Observed: x.wake.Observed, ETagBefore: v.table.ETag,
-		Approved: approvedBy(v), Adds: changes(v.plan.Added), Moves: changes(v.plan.Changed), Removals: changes(v.plan.Removed),
-	})
+	line, err := json.Marshal(x.historyLine(v, etagAfter))
 	if err == nil {
 		err = x.Store.AppendHistory(ctx, x.wake.Domain, x.target.Name, x.Now(), line)
 	}
 	if err != nil {
 		x.log.ErrorContext(ctx, "the history lacks a line", slog.Any("error", err))
 	}
-}
-
-// historyLine is one write of one target.
-type historyLine struct {
-	At          time.Time       `json:"at"`
-	Domain      string          `json:"domain"`
-	Target      string          `json:"target"`
-	Table       string          `json:"routeTable"`
-	Run         string          `json:"run"`
-	Cause       string          `json:"cause"`
-	Events      []string        `json:"events,omitempty"`
-	Traceparent string          `json:"traceparent,omitempty"`
-	Observed    time.Time       `json:"observed,omitzero"`
-	ETagBefore  string          `json:"etagBefore"`
-	Approved    *state.Approval `json:"approved,omitempty"` // by whom, where somebody had to
-	Adds        []historyChange `json:"adds,omitempty"`
-	Moves       []historyChange `json:"moves,omitempty"`
-	Removals    []historyChange `json:"removals,omitempty"`
-}
-
-// historyChange is what happened to one prefix; several next hops stand with commas between them.
-type historyChange struct {
-	Prefix string `json:"prefix"`
-	From   string `json:"from,omitempty"`
-	To     string `json:"to,omitempty"`
-}
-
-// approvedBy returns the approval that a write rests on; nil: it needed none.
-func approvedBy(v view) *state.Approval {
-	if !v.approved() {
-		return nil
-	}
-	return &v.approval
-}
-
-func changes(list []plan.Change) []historyChange {
-	out := make([]historyChange, len(list))
-	for i, c := range list {
-		out[i] = historyChange{Prefix: c.Prefix.String(), From: c.From.String(), To: c.To.String()}
-	}
-	return out
 }
 
 // followUp asks for another look where time alone will change the answer. What only a person can change is looked at again by the sweep.

@@ -99,7 +99,7 @@ func TestALostAnswerOfASet(t *testing.T) {
 	if got := w.document(); got.Writes != 2 || len(w.history) != 2 {
 		t.Errorf("%d writes counted, %d lines of history, want 2", got.Writes, len(w.history))
 	}
-	if want := `{"prefix":"10.64.0.0/24","from":"10.0.0.5","to":"10.0.0.4,10.0.0.5"}`; !strings.Contains(w.history[1], want) {
+	if want := `{"prefix":"10.64.0.0/24","from":"10.0.0.5","to":"10.0.0.4,10.0.0.5",`; !strings.Contains(w.history[1], want) {
 		t.Errorf("the history says %s, want %s in it", w.history[1], want)
 	}
 }

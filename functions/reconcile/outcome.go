@@ -138,7 +138,7 @@ func (x *run) changed(before, after state.Record, e ended) outcome.Data {
 // data is what all events of a run have.
 func (x *run) data(e ended) outcome.Data {
 	return outcome.Data{
-		Domain: x.wake.Domain, Target: x.target.Name, Table: x.target.RouteTable, Run: x.id, Cause: e.Cause, Events: e.Events, Observed: x.wake.Observed,
+		Domain: x.wake.Domain, Target: x.target.Name, Table: x.target.RouteTable, Run: x.id, Cause: e.Cause, Events: e.Events, Observed: x.news().Observed,
 	}
 }
 

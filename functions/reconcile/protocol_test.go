@@ -918,10 +918,15 @@ func TestHistoryLine(t *testing.T) {
 	}
 	delete(lines[0], "run")
 	delete(lines[0], "etagBefore")
+	announced := func(seq string) []any { return []any{"hub/nva-b/1/" + seq} }
 	want := map[string]any{
 		"at": "2026-11-23T12:00:00Z", "domain": "hub", "target": "spokes", "routeTable": tableID, "cause": "nva-a/2",
-		"adds":  []any{map[string]any{"prefix": "10.64.5.0/24", "to": "10.0.0.5"}},
-		"moves": []any{map[string]any{"prefix": "10.64.0.0/24", "from": "10.0.0.4", "to": "10.0.0.5"}, map[string]any{"prefix": "10.64.1.0/24", "from": "10.0.0.4", "to": "10.0.0.5"}},
+		"adds": []any{map[string]any{"prefix": "10.64.5.0/24", "to": "10.0.0.5", "by": announced("2")}},
+		"moves": []any{
+			map[string]any{"prefix": "10.64.0.0/24", "from": "10.0.0.4", "to": "10.0.0.5", "by": announced("1")},
+			map[string]any{"prefix": "10.64.1.0/24", "from": "10.0.0.4", "to": "10.0.0.5", "by": announced("1")},
+		},
+		"stages": map[string]any{"read": 0.0, "decide": 0.0, "write": 0.0},
 	}
 	if diff := cmp.Diff(want, lines[0]); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)

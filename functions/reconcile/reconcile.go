@@ -88,6 +88,7 @@ func (r *Reconcile) Handle(ctx context.Context, m invocation.Message) error {
 		r.Log.WarnContext(ctx, "wake dropped", slog.String("id", m.ID), slog.Any("error", err))
 		return nil
 	}
+	noteMessage(ctx, w, m)
 	log := r.Log.With(slog.String("domain", w.Domain), slog.String("target", w.Target), slog.String("cause", w.Cause))
 	err = r.reconcile(ctx, w, m, log)
 	if err == nil {
@@ -118,7 +119,17 @@ func (r *Reconcile) Handle(ctx context.Context, m invocation.Message) error {
 // intent that runs out and a message that comes again.
 func (r *Reconcile) reconcile(ctx context.Context, w wake.Wake, m invocation.Message, log *slog.Logger) error {
 	x := &run{Reconcile: r, wake: w, message: m, id: r.NewRun(), started: r.Now(), log: log}
+	x.observe(ctx)
+	err := x.protocol(ctx)
+	x.account(ctx, err)
+	return err
+}
+
+// protocol is reconcile's steps 1 to 7.
+func (x *run) protocol(ctx context.Context) error {
+	step := x.span.Step("claim")
 	free, err := x.claim(ctx)
+	step.End(err)
 	if err != nil || !free {
 		return err
 	}
@@ -127,7 +138,9 @@ func (r *Reconcile) reconcile(ctx context.Context, w wake.Wake, m invocation.Mes
 		if e, err = x.work(ctx); err != nil {
 			return errors.Join(err, x.release(ctx))
 		}
+		step = x.span.Step("save")
 		done, err = x.finish(ctx, e)
+		step.End(err)
 	}
 	return err
 }

@@ -52,6 +52,8 @@ type run struct {
 	written  state.Record    // the managed routes as this run last wrote them; nil: it has not
 	first    state.Record    // the managed routes as this run first read them
 	repaired []outcome.Route // drifted routes that this run wrote again
+
+	seen // what is told of the run, and decides nothing (observe.go)
 }
 
 // totals counts routes.
@@ -101,15 +103,18 @@ func (x *run) tryClaim(ctx context.Context) (free bool, _ error) {
 	switch {
 	case held:
 		doc.Wakes++
+		doc.Left = doc.Left.Join(x.wake.News())
 	case !doc.Holds(x.id):
 		doc.Intents = append(doc.Intents, state.Intent{
 			Run: x.id, Wake: x.message.ID, Sequence: x.message.SequenceNumber, Since: x.started, Until: x.Now().Add(x.Lease), Ahead: x.ahead,
+			Traceparent: x.span.Context().String(),
 		})
 	}
 	if etag, err = x.Store.SaveTarget(ctx, doc, etag); err != nil {
 		return false, err
 	}
 	if held {
+		x.leave(holder)
 		return false, x.guard(ctx, holder)
 	}
 	x.doc, x.etag, x.wakes = doc, etag, doc.Wakes
@@ -176,12 +181,19 @@ func (x *run) work(ctx context.Context) (ended, error) {
 
 // round is one pass through steps 2 to 6. It is settled when the answer stands.
 func (x *run) round(ctx context.Context) (e ended, settled bool, err error) {
+	x.rounds++
+	step := x.span.Step("read")
 	table, err := x.Tables.Get(ctx, x.target.RouteTable)
+	step.End(err)
 	if err != nil {
+		x.refused(err)
 		return trouble(err), true, nil
 	}
 	x.settle(ctx, table)
+	step = x.span.Step("decide")
 	v, err := x.view(ctx, table)
+	x.read = x.Now()
+	step.End(err)
 	if err != nil {
 		return e, false, err
 	}
@@ -217,7 +229,7 @@ func (x *run) round(ctx context.Context) (e ended, settled bool, err error) {
 		}
 		switch {
 		case err == nil:
-			x.wrote(ctx, v)
+			x.wrote(ctx, v, "")
 		case fault.Is(err, fault.Transient):
 			x.unsure = &v
 		}
@@ -285,7 +297,11 @@ func (x *run) confirm(ctx context.Context, table plan.Table) error {
 
 func (x *run) write(ctx context.Context, table plan.Table, edit plan.Edit) error {
 	x.sent++
+	x.decided = x.Now()
+	step := x.span.Step("write")
 	err := x.Tables.Put(ctx, table, edit)
+	step.End(err)
+	x.put(err)
 	x.drew(ctx, err)
 	if err != nil {
 		return fmt.Errorf("write: %w", err)
@@ -310,7 +326,7 @@ func (x *run) settle(ctx context.Context, table plan.Table) {
 	}
 	x.done++
 	x.moved = true
-	x.wrote(ctx, *v)
+	x.wrote(ctx, *v, table.ETag)
 }
 
 // done reports whether the table is as the edit wants it.
@@ -380,7 +396,9 @@ func (x *run) update(ctx context.Context, change func(*state.Target)) error {
 }
 
 // stands reports whether the documents still lead to the same answer.
-func (x *run) stands(ctx context.Context, v view) (bool, error) {
+func (x *run) stands(ctx context.Context, v view) (same bool, err error) {
+	step := x.span.Step("look again")
+	defer func() { step.End(nil) }()
 	d, err := x.Store.Domain(ctx, x.wake.Domain)
 	if err != nil {
 		return false, err

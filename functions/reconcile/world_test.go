@@ -18,6 +18,7 @@ import (
 	"github.com/pointsman/pointsman/functions/documents"
 	"github.com/pointsman/pointsman/functions/invocation"
 	"github.com/pointsman/pointsman/functions/reconcile"
+	"github.com/pointsman/pointsman/functions/telemetry"
 	"github.com/pointsman/pointsman/shared/event"
 	"github.com/pointsman/pointsman/shared/fault"
 	"github.com/pointsman/pointsman/shared/message"
@@ -95,6 +96,7 @@ type world struct {
 	refused  int             // writes that it has refused for that
 	told     []outcome.Event // what the topic took
 	mute     bool            // there is no topic
+	record   *telemetry.Record
 	subnets  map[string][]netip.Prefix
 }
 
@@ -371,7 +373,7 @@ func (w *world) calls(d *delivery) iter.Seq[string] {
 				w.settle(d, lock, errors.New("its lock runs out"))
 			}
 		}()
-		err := w.function(a).Handle(w.t.Context(), invocation.Message{Body: d.Body, ID: d.ID, DeliveryCount: d.count, SequenceNumber: d.sequence})
+		err := w.function(a).Handle(telemetry.With(w.t.Context(), w.record), invocation.Message{Body: d.Body, ID: d.ID, DeliveryCount: d.count, SequenceNumber: d.sequence})
 		w.settle(d, lock, err)
 	}
 }

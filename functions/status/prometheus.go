@@ -73,6 +73,7 @@ func (m metrics) target(domain string, t Target) {
 	m.add("pointsman_target_routes_limit", "Routes that the table may hold.", "gauge", float64(t.Limit), labels...)
 	m.add("pointsman_target_trouble_since_seconds", "Unix time since when the target cannot be brought to the desired state; 0 if it can.", "gauge", unix(t.Trouble), labels...)
 	m.add("pointsman_target_last_good_seconds", "Unix time when the table was last known to be as desired.", "gauge", unix(t.LastGood), labels...)
+	m.add("pointsman_target_staleness_prefix_seconds", "What waits for a write of the table, in weighted prefix-seconds.", "gauge", t.Stale, labels...)
 	m.add("pointsman_target_drifted_routes", "Managed routes that another hand changed and that are not written again.", "gauge", float64(len(t.Drifted)), labels...)
 	m.outcomes(t.Events, labels...)
 	m.add("pointsman_target_paused", "1 while an operator has paused the target.", "gauge", truth(t.Pause != nil && t.Pause.On), labels...)

@@ -124,6 +124,7 @@ type Target struct {
 	Trouble  time.Time         `json:"troubleSince,omitzero"`
 	LastGood time.Time         `json:"lastGood,omitzero"`
 	FireAt   time.Time         `json:"fireAt,omitzero"`
+	Stale    float64           `json:"stalenessPrefixSeconds,omitempty"` // what waits until then, weighted
 	Managed  int               `json:"managedRoutes"`
 	Limit    int               `json:"limit"`
 	Writes   uint64            `json:"writes"`
@@ -201,7 +202,7 @@ func (s *Status) domain(ctx context.Context, name string) (Domain, error) {
 			return out, err
 		}
 		byName[t.Name] = doc
-		out.Targets = append(out.Targets, describeTarget(t, doc))
+		out.Targets = append(out.Targets, describeTarget(t, doc, s.Now()))
 	}
 	for _, g := range d.Config.Groups {
 		out.Groups = append(out.Groups, describeGroup(g, byName, s.Now()))
@@ -250,13 +251,13 @@ func describeNVA(n config.NVA, doc *state.NVA, belief liveness.Belief) NVA {
 	return out
 }
 
-func describeTarget(t config.Target, doc *state.Target) Target {
+func describeTarget(t config.Target, doc *state.Target, now time.Time) Target {
 	inFlight := slices.Clone(doc.Intents)
 	for i := range inFlight {
 		inFlight[i].Writing = nil // as long as the table
 	}
 	out := Target{
-		Name: t.Name, Table: t.RouteTable, Result: doc.Result, Trouble: doc.Trouble, LastGood: doc.LastGood, FireAt: doc.FireAt,
+		Name: t.Name, Table: t.RouteTable, Result: doc.Result, Trouble: doc.Trouble, LastGood: doc.LastGood, FireAt: doc.FireAt, Stale: doc.Pending.Staleness(now),
 		Managed: len(doc.Owned), Limit: t.Limit, Writes: doc.Writes, Outcomes: doc.Counts, InFlight: inFlight, Carried: doc.Carried,
 		Apply: t.Apply.String(), Proposal: doc.Proposal, Drifted: doc.Drifted, Events: describeOutbox(doc.Outcomes), View: doc.View, ViewAt: doc.ViewAt,
 	}

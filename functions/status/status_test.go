@@ -111,6 +111,7 @@ func (estate) Target(_ context.Context, domain string, t config.Target) (*state.
 	doc.Intents = []state.Intent{{Run: "R1", Wake: "hub/spokes/sweep/1", Since: noon(), Until: noon().Add(30 * time.Second), Writing: []state.Record{{}}}}
 	doc.Drifted = []state.Drift{{Prefix: netip.MustParsePrefix("10.64.1.0/24"), Wrote: "10.0.0.4", Found: "10.9.9.9", Since: noon()}}
 	doc.Outcomes = outcome.Outbox{Events: make([]outcome.Event, 2), Dropped: 5}
+	doc.Pending = &state.Pending{Since: noon().Add(-9 * time.Second), At: noon().Add(-4 * time.Second), Accrued: 30, Weight: 6}
 	return doc, "1", nil
 }
 

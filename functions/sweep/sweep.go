@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/pointsman/pointsman/functions/documents"
+	"github.com/pointsman/pointsman/functions/telemetry"
 	"github.com/pointsman/pointsman/shared/message"
 	"github.com/pointsman/pointsman/shared/wake"
 )
@@ -29,7 +30,12 @@ type Beliefs interface {
 	Look(ctx context.Context, domain string)
 }
 
-// Sweep is the function. All fields but Beliefs are needed.
+// Retention deletes files of the history and the journal that are too old. Asking once too often costs nothing.
+type Retention interface {
+	Clean(ctx context.Context, now time.Time) (deleted int, err error)
+}
+
+// Sweep is the function. All fields but Beliefs and Retention are needed.
 type Sweep struct {
 	Store  Store
 	Wakes  Wakes
@@ -37,7 +43,8 @@ type Sweep struct {
 	Spread time.Duration // the wakes are spread over this time, so that a large estate does not use its quota up at once
 	Log    *slog.Logger
 
-	Beliefs Beliefs // nil: nobody is told
+	Beliefs   Beliefs   // nil: nobody is told
+	Retention Retention // nil: nothing is deleted
 }
 
 // Handle wakes all targets of all domains. One domain in trouble does not keep the others from being swept.
@@ -48,7 +55,9 @@ func (s *Sweep) Handle(ctx context.Context) error {
 	}
 	var units [][]wake.Wake // what is woken at one instant
 	var failed error
+	record := telemetry.Of(ctx)
 	for _, name := range names {
+		record.Note(telemetry.Domains, name)
 		d, trouble := s.Store.Domain(ctx, name)
 		if trouble != nil {
 			s.Log.ErrorContext(ctx, "a domain cannot be swept", slog.String("domain", name), slog.Any("error", trouble))
@@ -58,6 +67,7 @@ func (s *Sweep) Handle(ctx context.Context) error {
 		for _, p := range d.Problems {
 			s.Log.ErrorContext(ctx, "the newest domain file is not valid, the last valid one is in force", slog.String("domain", name), slog.String("problem", p.String()))
 		}
+		record.Add(telemetry.Targets, len(d.Config.Targets))
 		for _, targets := range d.Config.Units(d.Config.Targets) {
 			var unit []wake.Wake
 			for _, t := range targets {
@@ -67,12 +77,25 @@ func (s *Sweep) Handle(ctx context.Context) error {
 		}
 	}
 	failed = errors.Join(failed, s.send(ctx, units))
+	s.clean(ctx)
 	if s.Beliefs != nil { // last: nothing waits for it
 		for _, name := range names {
 			s.Beliefs.Look(ctx, name)
 		}
 	}
 	return failed
+}
+
+// clean deletes what is too old. That it fails is no reason to sweep once more.
+func (s *Sweep) clean(ctx context.Context) {
+	if s.Retention == nil {
+		return
+	}
+	deleted, err := s.Retention.Clean(ctx, s.Now())
+	telemetry.Of(ctx).Set(telemetry.Deleted, deleted)
+	if err != nil {
+		s.Log.WarnContext(ctx, "old files are not deleted yet", slog.Any("error", err))
+	}
 }
 
 // send puts the wakes on the bus, evenly over Spread, those of a group together.

@@ -1,4 +1,5 @@
-// What a person should hear of. Metric alerts watch the bus; log alerts read the handler's JSON lines, by the texts of docs/operations.md.
+// What a person should hear of. Metric alerts watch the bus; log alerts read the handler's JSON lines, by the fields of docs/observability.md.
+// Each description ends with the place of its runbook.
 
 @description('Unique part of the names.')
 param token string
@@ -21,6 +22,9 @@ param appName string
 @description('Action group. Empty: none.')
 param actionGroupId string
 
+@description('Seconds from an observation on an NVA to the end of the write that it led to, above which somebody is told.')
+param convergenceObjective int
+
 var metricActions = empty(actionGroupId) ? [] : [{ actionGroupId: actionGroupId }]
 var logActions = empty(actionGroupId) ? [] : [actionGroupId]
 var queues = ['route-events', 'reconcile']
@@ -30,7 +34,7 @@ resource deadLetters 'Microsoft.Insights/metricAlerts@2018-03-01' = {
   location: 'global'
   tags: tags
   properties: {
-    description: 'Messages were dead-lettered. They need not be replayed; find out why, then empty the dead-letter queue.'
+    description: 'Messages were dead-lettered. They need not be replayed; find out why, then empty the dead-letter queue. Runbook: docs/operations.md#alert-dead-letters'
     severity: 2
     enabled: true
     scopes: [busId]
@@ -68,7 +72,7 @@ resource backlog 'Microsoft.Insights/metricAlerts@2018-03-01' = {
   location: 'global'
   tags: tags
   properties: {
-    description: 'A queue does not become empty: the function app is stopped, has lost its right to receive, or cannot keep up.'
+    description: 'A queue does not become empty: the function app is stopped, has lost its right to receive, or cannot keep up. Runbook: docs/operations.md#alert-backlog'
     severity: 1
     enabled: true
     scopes: [busId]
@@ -103,24 +107,45 @@ resource backlog 'Microsoft.Insights/metricAlerts@2018-03-01' = {
 // The host passes the handler's output on as traces. A line is a JSON object, perhaps with a prefix of the host's.
 var lines = 'AppTraces | where AppRoleName =~ "${appName}" | extend line = parse_json(extract(@"(\\{.*\\})", 1, Message)) | extend msg = tostring(line.msg)'
 
+// The line that every invocation ends with.
+var calls = '${lines} | where msg == "invocation"'
+
 var logAlerts = [
   {
     name: 'parked-events'
     severity: 2
-    description: 'Events were parked: they can never be used. The container poison has them with the reason.'
-    query: '${lines} | where msg == "event parked" | project TimeGenerated, about = tostring(line.id), reason = tostring(line.reason)'
+    description: 'Messages were parked: they can never be used. The container poison has them with the reason.'
+    query: '${calls} | where toint(line.parked) > 0 | project TimeGenerated, about = strcat(line.function, " ", line.nvas), reason = strcat(line.parked, " parked, ", line.refused, " of them not signed as wanted: ", line.messageIds)'
   }
   {
     name: 'nva-silent'
     severity: 2
     description: 'An NVA is not heard any more: it is dead, or its agent or its way to the bus is.'
-    query: '${lines} | where msg == "nva is silent" | project TimeGenerated, about = strcat(line.domain, "/", line.nva), reason = tostring(line.since)'
+    query: '${calls} | where array_length(line.silent) > 0 | mv-expand nva = line.silent | project TimeGenerated, about = tostring(nva), reason = tostring(line.messageIds)'
   }
   {
-    name: 'reconcile'
+    name: 'frozen'
+    severity: 1
+    description: 'More than half of the NVAs of a domain were lost at once: a target keeps what it has.'
+    query: '${calls} | where tobool(line.frozen) | project TimeGenerated, about = strcat(line.domain, "/", line.target), reason = tostring(line.cause)'
+  }
+  {
+    name: 'failed-writes'
     severity: 1
     description: 'A target could not be brought to what it should be: denied, refused or failed.'
-    query: '${lines} | where msg == "reconcile failed" or (msg == "reconciled" and line.level == "ERROR") | project TimeGenerated, about = strcat(line.domain, "/", line.target), reason = strcat(line.outcome, " ", line.code, " ", line.message, line.error)'
+    query: '${calls} | where tostring(line.outcome) in ("denied", "refused", "failed") or (tostring(line.function) == "Reconcile" and isnotempty(line.error)) | project TimeGenerated, about = strcat(line.domain, "/", line.target), reason = strcat(line.outcome, " ", line.code, " ", line.message, line.error)'
+  }
+  {
+    name: 'held'
+    severity: 3
+    description: 'A plan waits for an operator to approve it.'
+    query: '${calls} | where tostring(line.outcome) == "held" | project TimeGenerated, about = strcat(line.domain, "/", line.target), reason = tostring(line.message)'
+  }
+  {
+    name: 'convergence'
+    severity: 2
+    description: 'A change took longer than the objective, from the NVA to the end of the write.'
+    query: '${calls} | where todouble(line.convergenceSeconds) > ${convergenceObjective} | project TimeGenerated, about = strcat(line.domain, "/", line.target), reason = strcat(line.convergenceSeconds, " s, of which wait ", line.waitSeconds, " and write ", line.writeSeconds, ", events ", line.events)'
   }
   {
     name: 'target-warning'
@@ -180,7 +205,7 @@ resource logAlert 'Microsoft.Insights/scheduledQueryRules@2021-08-01' = [
     kind: 'LogAlert'
     properties: {
       displayName: 'Pointsman: ${a.name}'
-      description: a.description
+      description: '${a.description} Runbook: docs/operations.md#alert-${a.name}'
       severity: a.severity
       enabled: true
       scopes: [workspaceId]

@@ -43,6 +43,15 @@ param sweepSchedule string
 @description('Keep accepted events for replay.')
 param journal bool
 
+@description('Days for which they are kept. 0: for ever.')
+param journalRetentionDays int
+
+@description('Days for which the history of the targets is kept. 0: for ever.')
+param historyRetentionDays int
+
+@description('Where traces and metrics are sent by OTLP over HTTP. Empty: nowhere.')
+param otlpEndpoint string
+
 @description('Endpoint of the topic of outcome events.')
 param outcomeEndpoint string
 
@@ -212,6 +221,9 @@ resource settings 'Microsoft.Web/sites/config@2024-04-01' = {
     OutcomeTopic__topicEndpointUri: outcomeEndpoint
     SweepSchedule: sweepSchedule
     Journal: journal ? 'on' : 'off'
+    JournalDays: string(journalRetentionDays)
+    HistoryDays: string(historyRetentionDays)
+    OTEL_EXPORTER_OTLP_ENDPOINT: otlpEndpoint
     LOG_LEVEL: logLevel
   })
 }

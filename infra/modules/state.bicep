@@ -19,9 +19,6 @@ param retentionDays int
 @description('Days for which parked events are kept.')
 param poisonRetentionDays int
 
-@description('Days for which the journal of accepted events is kept.')
-param journalRetentionDays int
-
 @description('Reachable from the internet.')
 param public bool
 
@@ -105,22 +102,6 @@ resource lifecycle 'Microsoft.Storage/storageAccounts/managementPolicies@2023-05
             actions: {
               version: {
                 delete: { daysAfterCreationGreaterThan: retentionDays }
-              }
-            }
-          }
-        }
-        {
-          name: 'journal'
-          type: 'Lifecycle'
-          enabled: true
-          definition: {
-            filters: {
-              blobTypes: ['appendBlob']
-              prefixMatch: ['${stateContainerName}/journal/']
-            }
-            actions: {
-              baseBlob: {
-                delete: { daysAfterModificationGreaterThan: journalRetentionDays }
               }
             }
           }

@@ -262,13 +262,13 @@ func (w *watch) Write(p []byte) (int, error) {
 		var l struct {
 			Time   time.Time
 			Msg    string
-			NVA    string
-			Events int
+			NVAs   []string
+			Merged int
 		}
-		if i := bytes.IndexByte(text, '{'); i < 0 || json.Unmarshal(text[i:], &l) != nil || l.Msg != "events merged" {
+		if i := bytes.IndexByte(text, '{'); i < 0 || json.Unmarshal(text[i:], &l) != nil || l.Msg != "invocation" || l.Merged == 0 {
 			continue
 		}
-		w.out.event(line{at: l.Time, where: "app", what: "merged", text: plural(l.Events, "event") + " of " + l.NVA, colour: dim})
+		w.out.event(line{at: l.Time, where: "app", what: "merged", text: plural(l.Merged, "event") + " of " + strings.ReplaceAll(strings.Join(l.NVAs, ", "), domain+"/", ""), colour: dim})
 	}
 	return len(p), nil
 }

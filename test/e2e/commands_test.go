@@ -248,7 +248,7 @@ func TestExpiredKeyOfTheBus(t *testing.T) {
 		t.Errorf("%d %s", got.status, got.body)
 	}
 	w.until("the log says so", func() error {
-		if text := log.String(); !strings.Contains(text, "the invocation failed") || !strings.Contains(text, "service bus queue reconcile") {
+		if text := log.String(); !strings.Contains(text, `"msg":"invocation"`) || !strings.Contains(text, "service bus queue reconcile") {
 			return fmt.Errorf("it has %s", text)
 		}
 		return nil

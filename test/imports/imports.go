@@ -20,6 +20,7 @@ const (
 	module = "github.com/pointsman/pointsman/"
 	azure  = "github.com/Azure/"
 	yaml   = "github.com/goccy/go-yaml"
+	otel   = "go.opentelemetry.io/"
 )
 
 // core returns the packages of the standard library that the pure core may use: no I/O, clock, goroutine, randomness, logger.
@@ -70,6 +71,9 @@ func forbidden(name, imported string) string {
 	if isTest(name) {
 		return ""
 	}
+	if strings.HasPrefix(imported, otel) && !under(name, "telemetry") && !under(name, "test") {
+		return "the OpenTelemetry SDK stays in telemetry/"
+	}
 	switch {
 	case under(name, "shared"):
 		return forbiddenInCore(name, imported, own, isOwn)
@@ -87,6 +91,8 @@ func forbidden(name, imported string) string {
 		return only(own, isOwn, "azure", "shared")
 	case under(name, "emulator"):
 		return only(own, isOwn, "emulator")
+	case under(name, "telemetry"):
+		return only(own, isOwn, "telemetry", "functions/telemetry", "shared")
 	case under(name, "sim"):
 		return only(own, isOwn, "sim", "shared", "functions", "agent")
 	}

@@ -104,7 +104,7 @@ func locals(tokens []lexeme) map[string]bool {
 func builtin(name string) bool {
 	return slices.Contains([]string{
 		"existing", "if", "for", "in", "true", "false", "null",
-		"empty", "environment", "guid", "map", "resourceGroup", "split", "subscription", "subscriptionResourceId", "toLower", "union", "uniqueString",
+		"empty", "environment", "guid", "loadTextContent", "map", "resourceGroup", "split", "string", "subscription", "subscriptionResourceId", "toLower", "union", "uniqueString",
 	}, name)
 }
 
@@ -378,6 +378,9 @@ func TestAppSettingsAreThoseThatAreRead(t *testing.T) {
 	set := appSettings(t)
 	// The host gives the port; a connection string would be a secret, and excludes the identity.
 	absent := map[string]bool{"FUNCTIONS_CUSTOMHANDLER_PORT": true, "ServiceBusConnection": true, "StateConnection": true, "OutcomeTopicKey": true}
+	for _, name := range []string{"SDK_DISABLED", "TRACES_EXPORTER", "METRICS_EXPORTER", "EXPORTER_OTLP_PROTOCOL", "EXPORTER_OTLP_TRACES_ENDPOINT", "EXPORTER_OTLP_METRICS_ENDPOINT"} {
+		absent["OTEL_"+name] = true // for those who want something else than main.bicep offers
+	}
 	known := map[string]bool{}
 	for _, name := range []string{"settings.go", "main.go"} {
 		for _, m := range regexp.MustCompile(`[gG]etenv\("([^"]+)"\)`).FindAllStringSubmatch(contents(t, "cmd", "pointsman-handler", name), -1) {
