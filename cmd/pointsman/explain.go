@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"io"
 	"net/netip"
@@ -23,19 +24,23 @@ func explainCommand() *cobra.Command {
 	var r reader
 	var output string
 	c := &cobra.Command{
-		Use:   "explain PREFIX",
+		Use:   "explain PREFIX...",
 		Short: "Say why a prefix has the next hop that it has",
-		Long: `Read the state store and the route tables, and say of one prefix who announces it, what is believed of them and since when, which of them is chosen by which rule, what is
-installed, and what stands in the way. Nothing is ever written.`,
+		Long: `Read the state store and the route tables, and say of each prefix who announces it, what is believed of them and since when, which of them is chosen by which rule, what is
+installed, since when and because of which event, and what stands in the way. Nothing is ever written.`,
 		Example: `  pointsman explain 10.64.0.0/24 --domain hub`,
-		Args:    arguments(cobra.ExactArgs(1)),
+		Args:    arguments(cobra.MinimumNArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := outputIs(output, "text", "json"); err != nil {
 				return err
 			}
-			p, err := route.Parse(args[0])
-			if err != nil {
-				return fmt.Errorf("%w: %w", errInput, err)
+			prefixes := make([]netip.Prefix, len(args))
+			for i, arg := range args {
+				p, err := route.Parse(arg)
+				if err != nil {
+					return fmt.Errorf("%w: %w", errInput, err)
+				}
+				prefixes[i] = p
 			}
 			ctx, cancel := r.bounded(cmd)
 			defer cancel()
@@ -43,7 +48,11 @@ installed, and what stands in the way. Nothing is ever written.`,
 			if err != nil {
 				return err
 			}
-			return printExplanations(cmd.OutOrStdout(), output, views, p)
+			all, err := r.explanations(ctx, views, prefixes)
+			if err != nil {
+				return err
+			}
+			return printExplanations(cmd.OutOrStdout(), output, all)
 		},
 	}
 	r.flags(c)
@@ -64,6 +73,7 @@ type explanation struct {
 	Rule       string     `json:"rule,omitempty"`
 	Because    string     `json:"because,omitempty"` // what keeps those from it that are preferred
 	Installed  *installed `json:"installed,omitempty"`
+	LastChange *change    `json:"lastChange,omitempty"` // of the route, from the history
 	Plan       string     `json:"plan"`
 	Refused    []string   `json:"refused,omitempty"`
 	LastWrite  time.Time  `json:"lastReconcile,omitzero"`
@@ -93,11 +103,36 @@ type installed struct {
 	Managed bool   `json:"managed"`
 }
 
-func printExplanations(w io.Writer, output string, views []view, p netip.Prefix) error {
-	all := make([]explanation, len(views))
-	for i, v := range views {
-		all[i] = v.explain(p)
+// explanations explains each prefix in each target, prefix by prefix.
+func (r *reader) explanations(ctx context.Context, views []view, prefixes []netip.Prefix) ([]explanation, error) {
+	names := make([]string, len(prefixes))
+	for i, p := range prefixes {
+		names[i] = p.String()
 	}
+	blobs, err := r.blobs(r.container)
+	if err != nil {
+		return nil, err
+	}
+	changes := make([]map[string]change, len(views))
+	for i, v := range views {
+		if changes[i], err = lastChanges(ctx, blobs, v.domain.Name, v.target.Name, names); err != nil {
+			return nil, err
+		}
+	}
+	var all []explanation
+	for _, p := range prefixes {
+		for i, v := range views {
+			e := v.explain(p)
+			if c, known := changes[i][p.String()]; known {
+				e.LastChange = &c
+			}
+			all = append(all, e)
+		}
+	}
+	return all, nil
+}
+
+func printExplanations(w io.Writer, output string, all []explanation) error {
 	if output == "json" {
 		return printJSON(w, all)
 	}
@@ -235,6 +270,9 @@ func (e explanation) text(w io.Writer) error {
 		line("  installed: %s", e.Installed)
 	} else {
 		line("  installed: no route of exactly this prefix")
+	}
+	if e.Installed != nil && e.Installed.Managed || e.LastChange != nil {
+		line("  last change: %s", e.LastChange)
 	}
 	for _, r := range e.Refused {
 		line("  refused: %s", r)

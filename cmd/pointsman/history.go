@@ -8,19 +8,23 @@ import (
 	"io"
 	"net/netip"
 	"path"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/pointsman/pointsman/azure/blob"
+	"github.com/pointsman/pointsman/shared/outcome"
 	"github.com/pointsman/pointsman/shared/route"
+	"github.com/pointsman/pointsman/shared/stage"
 	"github.com/pointsman/pointsman/shared/state"
 )
 
 type historian struct {
 	connection
 	domain, prefix, since, output string
+	long                          bool
 }
 
 func historyCommand() *cobra.Command {
@@ -28,9 +32,12 @@ func historyCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "history TARGET",
 		Short: "List the writes of a route table",
-		Long: `List what was written to a target's route table, oldest first, from the history in the state store: when, why, and what changed. TARGET is the target's name; where several
+		Long: `List what was written to a target's route table, oldest first, from the history in the state store: when, why, and what changed; with --long or
+--prefix also the events behind it, how long each stage took from the NVA to the end of the write, and the table's ETag. TARGET is the target's name; where several
 domains have one of that name, say which with --domain.`,
 		Example: `  pointsman history spokes --since 24h
+  pointsman history spokes --prefix 10.64.0.0/24 --since 2026-03-01T12:00:00Z
+  pointsman history spokes --long
   pointsman history spokes --prefix 10.64.0.0/24 --output json`,
 		Args: arguments(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error { return h.run(cmd, args[0]) },
@@ -39,22 +46,30 @@ domains have one of that name, say which with --domain.`,
 	c.Flags().StringVar(&h.domain, "domain", "", "the target's domain")
 	c.Flags().StringVar(&h.prefix, "prefix", "", "only writes that changed this prefix, and only that change")
 	c.Flags().StringVar(&h.since, "since", "", "only from then on: a time such as 2026-03-01T12:00:00Z, or a duration before now such as 24h")
+	c.Flags().BoolVar(&h.long, "long", false, "all that is known of each write")
 	c.Flags().StringVar(&h.output, "output", "text", "text or json (a line each)")
 	return c
 }
 
 // written is one line of the history, as Reconcile writes it.
 type written struct {
-	At       time.Time `json:"at"`
-	Domain   string    `json:"domain"`
-	Target   string    `json:"target"`
-	Run      string    `json:"run"`
-	Cause    string    `json:"cause"`
-	Events   []string  `json:"events,omitempty"`
-	Observed time.Time `json:"observed,omitzero"`
-	Adds     []moved   `json:"adds,omitempty"`
-	Moves    []moved   `json:"moves,omitempty"`
-	Removals []moved   `json:"removals,omitempty"`
+	At          time.Time       `json:"at"`
+	Domain      string          `json:"domain"`
+	Target      string          `json:"target"`
+	Table       string          `json:"routeTable,omitempty"`
+	Run         string          `json:"run"`
+	Cause       string          `json:"cause"`
+	Events      []string        `json:"events,omitempty"`
+	Traceparent string          `json:"traceparent,omitempty"`
+	Observed    time.Time       `json:"observed,omitzero"`
+	Convergence float64         `json:"convergenceSeconds,omitempty"`
+	Stages      stage.Durations `json:"stages,omitempty"`
+	ETagBefore  string          `json:"etagBefore,omitempty"`
+	ETagAfter   string          `json:"etagAfter,omitempty"`
+	Hands       []outcome.Hand  `json:"hands,omitempty"`
+	Adds        []moved         `json:"adds,omitempty"`
+	Moves       []moved         `json:"moves,omitempty"`
+	Removals    []moved         `json:"removals,omitempty"`
 
 	Approved *state.Approval `json:"approved,omitempty"`
 	Order    *state.Said     `json:"order,omitempty"` // the line is an operator's order, and no write
@@ -65,9 +80,10 @@ type written struct {
 }
 
 type moved struct {
-	Prefix string `json:"prefix"`
-	From   string `json:"from,omitempty"`
-	To     string `json:"to,omitempty"`
+	Prefix string   `json:"prefix"`
+	From   string   `json:"from,omitempty"`
+	To     string   `json:"to,omitempty"`
+	By     []string `json:"by,omitempty"`
 }
 
 func (h *historian) run(cmd *cobra.Command, target string) error {
@@ -90,9 +106,12 @@ func (h *historian) run(cmd *cobra.Command, target string) error {
 	if err != nil {
 		return err
 	}
-	files, err := h.files(ctx, store, target, since)
+	files, err := historyFiles(ctx, store, h.domain, target, since)
 	if err != nil {
 		return err
+	}
+	if len(files) == 0 {
+		return fmt.Errorf("%w: nothing was ever written to a target %s", errInput, target)
 	}
 	for _, file := range files {
 		if err = h.print(ctx, cmd.OutOrStdout(), store, file, since, only); err != nil {
@@ -117,33 +136,42 @@ func sinceTime(text string, now time.Time) (time.Time, error) {
 	return t, nil
 }
 
-// files returns the target's history files that may hold something since then, oldest first.
-func (h *historian) files(ctx context.Context, store *blob.Store, target string, since time.Time) ([]string, error) {
-	names, err := store.List(ctx, "history/"+h.domain)
+// historyFiles returns the target's history files, oldest first; those that hold nothing since then are left out. None: nothing was ever written.
+func historyFiles(ctx context.Context, store *blob.Store, domain, target string, since time.Time) ([]string, error) {
+	names, err := store.List(ctx, "history/"+domain)
 	if err != nil {
 		return nil, stateTrouble(ctx, err)
 	}
+	return filesOf(names, domain, target, since)
+}
+
+// filesOf picks the target's files; the last one at least, so that "nothing since" and "nothing ever" are told apart. domain may be "".
+func filesOf(names []string, domain, target string, since time.Time) ([]string, error) {
 	var files []string
-	domain := ""
-	for _, name := range names { // history/DOMAIN/TARGET/YEAR-MONTH.jsonl
+	for _, name := range names { // history/DOMAIN/TARGET/YEAR-MONTH-DAY.jsonl, or of older versions YEAR-MONTH.jsonl
 		parts := strings.Split(name, "/")
-		if len(parts) != 4 || parts[2] != target || h.domain != "" && parts[1] != h.domain {
+		if len(parts) != 4 || parts[2] != target || domain != "" && parts[1] != domain {
 			continue
 		}
-		if domain != "" && domain != parts[1] {
-			return nil, fmt.Errorf("%w: domains %s and %s both have a target %s: say which with --domain", errInput, domain, parts[1], target)
+		if len(files) > 0 && !strings.HasPrefix(files[0], "history/"+parts[1]+"/") {
+			return nil, fmt.Errorf("%w: domains %s and %s both have a target %s: say which with --domain", errInput, strings.Split(files[0], "/")[1], parts[1], target)
 		}
-		domain = parts[1]
-		month := strings.TrimSuffix(path.Base(name), ".jsonl")
-		if since.IsZero() || month >= since.UTC().Format("2006-01") {
-			files = append(files, name)
-		}
+		files = append(files, name)
 	}
-	if domain == "" {
-		return nil, fmt.Errorf("%w: nothing was ever written to a target %s", errInput, target)
+	slices.SortFunc(files, func(a, b string) int { return strings.Compare(period(a), period(b)) })
+	day := since.UTC().Format(time.DateOnly)
+	late := slices.DeleteFunc(slices.Clone(files), func(name string) bool {
+		p := period(name)
+		return p < day[:min(len(p), len(day))]
+	})
+	if len(late) == 0 {
+		return files[max(0, len(files)-1):], nil
 	}
-	return files, nil
+	return late, nil
 }
+
+// period is the day or the month of a history file. A month comes before its days: that is the order in which a newer version went on.
+func period(file string) string { return strings.TrimSuffix(path.Base(file), ".jsonl") }
 
 // again reports whether a line is an order that came before: orders are written at least once.
 func again(seen map[string]bool, x written) bool {
@@ -170,7 +198,7 @@ func (h *historian) print(ctx context.Context, w io.Writer, store *blob.Store, f
 		if x.At.Before(since) || !x.keep(only) || again(seen, x) {
 			continue
 		}
-		if err = x.print(w, h.output, only.IsValid()); err != nil {
+		if err = x.print(w, h.output, h.long || only.IsValid()); err != nil {
 			return err
 		}
 	}
@@ -222,6 +250,9 @@ func (x written) text(detailed bool) string {
 		fmt.Fprintf(&b, ", %.1f s after the NVA saw it", x.At.Sub(x.Observed).Seconds())
 	}
 	b.WriteByte('\n')
+	if detailed {
+		b.WriteString(x.details())
+	}
 	for _, part := range []struct {
 		sign string
 		list []moved
@@ -231,10 +262,47 @@ func (x written) text(detailed bool) string {
 				fmt.Fprintf(&b, "  %s and %d more\n", part.sign, len(part.list)-maxShown)
 				break
 			}
-			fmt.Fprintf(&b, "  %s %s\n", part.sign, m)
+			fmt.Fprintf(&b, "  %s %s", part.sign, m)
+			if detailed && len(m.By) > 0 {
+				fmt.Fprintf(&b, " (said in %s)", strings.Join(m.By, ", "))
+			}
+			b.WriteByte('\n')
 		}
 	}
 	return b.String()
+}
+
+// details are the lines that say what led to a write and where its time went.
+func (x written) details() string {
+	var b strings.Builder
+	line := func(name, text string) {
+		if text != "" {
+			fmt.Fprintf(&b, "  %s: %s\n", name, text)
+		}
+	}
+	line("events", strings.Join(x.Events, ", "))
+	line("stages", x.stages())
+	var hands []string
+	for _, h := range x.Hands {
+		hands = append(hands, h.By+" at "+stamp(h.At))
+	}
+	line("changed by another hand", strings.Join(hands, ", "))
+	etag := x.ETagBefore
+	if x.ETagAfter != "" {
+		etag += ", then " + x.ETagAfter
+	}
+	line("ETag before", etag)
+	line("run", x.Run)
+	return b.String()
+}
+
+// stages says how long each stage took.
+func (x written) stages() string {
+	parts := make([]string, len(x.Stages))
+	for i, s := range x.Stages {
+		parts[i] = fmt.Sprintf("%s %.2f s", s.Stage, s.Duration.Seconds())
+	}
+	return strings.Join(parts, ", ")
 }
 
 // spoken is an order as people read it: "drain nva-a by jo: firmware".

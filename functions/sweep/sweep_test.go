@@ -12,6 +12,7 @@ import (
 
 	"github.com/pointsman/pointsman/functions/documents"
 	"github.com/pointsman/pointsman/functions/sweep"
+	"github.com/pointsman/pointsman/functions/telemetry"
 	"github.com/pointsman/pointsman/shared/config"
 	"github.com/pointsman/pointsman/shared/fault"
 	"github.com/pointsman/pointsman/shared/located"
@@ -131,5 +132,36 @@ func TestInvalidNewestFileIsLoggedByEverySweep(t *testing.T) {
 	log, err := e.sweep(t)
 	if err != nil || len(e.sent) != 1 || !strings.Contains(log, "level=ERROR") || !strings.Contains(log, "domains/hub.yaml:3:7: policy: what is wrong") {
 		t.Errorf("sent %q, %v, log %s", e.sent, err, log)
+	}
+}
+
+// keeper counts how often it was asked.
+type keeper struct {
+	asked []time.Time
+	err   error
+	after int // wakes that were sent before
+	e     *estate
+}
+
+func (k *keeper) Clean(_ context.Context, now time.Time) (int, error) {
+	k.asked, k.after = append(k.asked, now), len(k.e.sent)
+	return 3, k.err
+}
+
+// Old files are deleted after the wakes; that they cannot be is no reason to sweep again.
+func TestOldFilesAreDeletedLast(t *testing.T) {
+	e := &estate{names: []string{"hub"}, domains: map[string]documents.Domain{"hub": targets("a", "b")}}
+	k := &keeper{e: e, err: errors.New("the store is away")}
+	var log strings.Builder
+	record := telemetry.New("Sweep", "", nil, noon)
+	s := &sweep.Sweep{Store: e, Wakes: e, Now: noon, Spread: time.Minute, Log: slog.New(slog.NewTextHandler(&log, nil)), Retention: k}
+	if err := s.Handle(telemetry.With(t.Context(), record)); err != nil || len(k.asked) != 1 || !k.asked[0].Equal(noon()) || k.after != 2 {
+		t.Errorf("asked at %v after %d wakes (%v)", k.asked, k.after, err)
+	}
+	record.Close(t.Context(), slog.New(slog.NewTextHandler(&log, nil)), nil)
+	for _, want := range []string{"old files are not deleted yet", "deleted=3", "targets=2", "domains=[hub]"} {
+		if !strings.Contains(log.String(), want) {
+			t.Errorf("the log says\n%swant %q", log.String(), want)
+		}
 	}
 }
