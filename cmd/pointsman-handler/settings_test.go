@@ -2,6 +2,7 @@ package main
 
 import (
 	"log/slog"
+	"maps"
 	"strings"
 	"testing"
 )
@@ -12,9 +13,7 @@ func given(more map[string]string) func(string) string {
 		"FUNCTIONS_CUSTOMHANDLER_PORT": "7071", "ServiceBusConnection__fullyQualifiedNamespace": "ns.servicebus.windows.net",
 		"StateConnection__blobServiceUri": "https://account.blob.core.windows.net",
 	}
-	for name, v := range more {
-		all[name] = v
-	}
+	maps.Copy(all, more)
 	return func(name string) string { return all[name] }
 }
 

@@ -145,7 +145,7 @@ func verdict(err error) string {
 const left = "left"
 
 // account tells what the run did.
-func (x *run) account(ctx context.Context, err error) {
+func (x *run) account(err error) {
 	r := x.rec
 	if r == nil {
 		return

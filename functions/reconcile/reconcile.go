@@ -121,7 +121,7 @@ func (r *Reconcile) reconcile(ctx context.Context, w wake.Wake, m invocation.Mes
 	x := &run{Reconcile: r, wake: w, message: m, id: r.NewRun(), started: r.Now(), log: log}
 	x.observe(ctx)
 	err := x.protocol(ctx)
-	x.account(ctx, err)
+	x.account(err)
 	return err
 }
 

@@ -46,7 +46,7 @@ const scope = "github.com/pointsman/pointsman"
 // New starts an exporter; it connects when there is something to send.
 func New(ctx context.Context, cfg Config) (*Exporter, error) {
 	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) {
-		cfg.Log.Warn("telemetry is not exported", slog.Any("error", err))
+		cfg.Log.WarnContext(ctx, "telemetry is not exported", slog.Any("error", err))
 	}))
 	about, err := resource.New(ctx,
 		resource.WithTelemetrySDK(), resource.WithAttributes(attribute.String("service.name", "pointsman")), resource.WithFromEnv())
