@@ -1,6 +1,7 @@
 package wake_test
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/pointsman/pointsman/shared/fault"
 	"github.com/pointsman/pointsman/shared/wake"
+	"github.com/pointsman/pointsman/test/compat"
 )
 
 func wakes() *rapid.Generator[wake.Wake] {
@@ -22,9 +24,13 @@ func wakes() *rapid.Generator[wake.Wake] {
 			Attempt: rapid.IntRange(0, 1000).Draw(t, "attempt"),
 			Events:  rapid.SliceOfN(rapid.StringMatching(`[a-z0-9/-]{1,128}`), 0, wake.MaxEvents).Draw(t, "events"),
 		}
-		if rapid.Bool().Draw(t, "observed") {
-			w.Observed = time.Unix(0, rapid.Int64Range(1, 1<<62).Draw(t, "time")).UTC()
+		for _, at := range []*time.Time{&w.Observed, &w.Said, &w.Queued, &w.Taken, &w.Merged, &w.Woken} {
+			if rapid.Bool().Draw(t, "known") {
+				*at = time.Unix(0, rapid.Int64Range(1, 1<<62).Draw(t, "time")).UTC()
+			}
 		}
+		w.Traceparent = rapid.SampledFrom([]string{"", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"}).Draw(t, "traceparent")
+		w.Links = rapid.SliceOfN(rapid.StringMatching(`00-[1-3]`), 0, wake.MaxEvents).Draw(t, "links")
 		return w
 	})
 }
@@ -43,7 +49,7 @@ func TestRoundTrip(t *testing.T) {
 		if diff := cmp.Diff(w, back, cmpopts.EquateEmpty()); diff != "" {
 			t.Fatal(diff)
 		}
-		if m.ID != w.ID() || m.Subject != w.Target || m.ContentType != "application/json" {
+		if m.Traceparent != w.Traceparent || m.ID != w.ID() || m.Subject != w.Target || m.ContentType != "application/json" {
 			t.Fatalf("message %+v", m)
 		}
 	})
@@ -127,4 +133,54 @@ func FuzzDecode(f *testing.F) {
 			t.Fatal(diff)
 		}
 	})
+}
+
+// News that is joined keeps what was there first, each thing once, within bounds, and goes on with the way of what was seen first.
+func TestJoin(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		a, b := wakes().Draw(t, "a"), wakes().Draw(t, "b")
+		if rapid.Bool().Draw(t, "some are the same") {
+			b.Events = slices.Concat(b.Events[:len(b.Events)/2], a.Events[:len(a.Events)/2])
+		}
+		x, y := wake.News{}.Join(a.News()), b.News()
+		both := x.Join(y)
+		if len(both.Events) > wake.MaxEvents || len(both.Traces) > wake.MaxEvents {
+			t.Fatalf("too many: %+v", both)
+		}
+		for i, e := range x.Events {
+			if both.Events[i] != e || slices.Index(both.Events, e) != i {
+				t.Fatalf("%q joined with %q is %q", x.Events, y.Events, both.Events)
+			}
+		}
+		for _, e := range y.Events {
+			if len(both.Events) < wake.MaxEvents && !slices.Contains(both.Events, e) {
+				t.Fatalf("%q joined with %q is %q", x.Events, y.Events, both.Events)
+			}
+		}
+		if diff := cmp.Diff(both.Events, both.Join(x).Events, cmpopts.EquateEmpty()); diff != "" {
+			t.Fatalf("once more changes it: %s", diff)
+		}
+		for _, n := range []wake.News{x, y} {
+			if !n.Observed.IsZero() && (both.Observed.IsZero() || n.Observed.Before(both.Observed)) {
+				t.Fatalf("observed at %s and %s, joined at %s", x.Observed, y.Observed, both.Observed)
+			}
+		}
+		if both.Sent != x.Sent && both.Sent != y.Sent {
+			t.Fatalf("the way is of neither: %+v", both.Sent)
+		}
+	})
+}
+
+// What a version before sent is read, and what this one sends has the members that it knew under the same names.
+func TestOlderWakes(t *testing.T) {
+	const old = `{"domain":"hub","target":"spokes","cause":"nva-a/17","events":["hub/nva-a/1/2"],"observed":"2026-05-28T20:26:40Z",` +
+		`"traceparent":"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"}`
+	w, err := wake.Decode([]byte(old))
+	if err != nil || w.Observed.IsZero() || !w.Said.IsZero() || len(w.News().Traces) != 1 {
+		t.Errorf("got %+v (%v)", w, err)
+	}
+	m, err := w.Message()
+	if lost, bad := compat.Lost([]byte(old), m.Body); err != nil || bad != nil || len(lost) > 0 {
+		t.Errorf("%s lacks %q (%v, %v)", m.Body, lost, err, bad)
+	}
 }
