@@ -2,6 +2,7 @@
 package collector
 
 import (
+	"cmp"
 	"encoding/hex"
 	"fmt"
 	"io"
@@ -159,7 +160,7 @@ func (c *Collector) Trace(id string) []Span {
 			out = append(out, s)
 		}
 	}
-	slices.SortFunc(out, func(a, b Span) int { return a.Start.Compare(b.Start) })
+	slices.SortFunc(out, func(a, b Span) int { return cmp.Or(a.Start.Compare(b.Start), b.End.Compare(a.End), cmp.Compare(a.ID, b.ID)) })
 	return out
 }
 
