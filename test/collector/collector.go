@@ -160,7 +160,9 @@ func (c *Collector) Trace(id string) []Span {
 			out = append(out, s)
 		}
 	}
-	slices.SortFunc(out, func(a, b Span) int { return cmp.Or(a.Start.Compare(b.Start), b.End.Compare(a.End), cmp.Compare(a.ID, b.ID)) })
+	slices.SortFunc(out, func(a, b Span) int {
+		return cmp.Or(a.Start.Compare(b.Start), b.End.Compare(a.End), cmp.Compare(a.ID, b.ID))
+	})
 	return out
 }
 
