@@ -531,3 +531,21 @@ func TestCredential(t *testing.T) {
 		}
 	})
 }
+
+// A message's trace is where Azure's tools look for it, and where others do; a message without one has no properties.
+func TestTraceparent(t *testing.T) {
+	bubble(t, emulator.QueueConfig{}, func(t *testing.T, ns *namespace) {
+		t.Helper()
+		const trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+		if err := ns.Publish(t.Context(), []message.Message{{ID: "traced", Traceparent: trace}, {ID: "plain"}}); err != nil {
+			t.Fatal(err)
+		}
+		got := ns.Peek(queue)
+		if diff := cmp.Diff(map[string]any{"Diagnostic-Id": trace, "traceparent": trace}, got[0].Properties); diff != "" {
+			t.Error(diff)
+		}
+		if len(got[1].Properties) > 0 {
+			t.Errorf("a message without a trace has %v", got[1].Properties)
+		}
+	})
+}
