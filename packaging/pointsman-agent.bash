@@ -11,9 +11,10 @@ _pointsman_agent() {
 	case ${COMP_WORDS[1]-} in
 	keygen) words='--config --out --force' ;;
 	pubkey) words='--config --key' ;;
+	preflight) words='--config --output --timeout' ;;
 	*)
 		words='--config --check-config --once --print --record --version'
-		((COMP_CWORD > 1)) || words+=' keygen pubkey'
+		((COMP_CWORD > 1)) || words+=' keygen pubkey preflight'
 		;;
 	esac
 	mapfile -t COMPREPLY < <(compgen -W "$words" -- "$word")

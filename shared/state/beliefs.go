@@ -1,7 +1,6 @@
 package state
 
 import (
-	"encoding/json"
 	"fmt"
 	"time"
 
@@ -33,14 +32,7 @@ func (b *Beliefs) Number(now time.Time) uint64 {
 
 // EncodeBeliefs returns the document as JSON. Equal documents give equal bytes.
 func EncodeBeliefs(b *Beliefs) ([]byte, error) {
-	body, err := json.Marshal(b)
-	if err == nil {
-		body, err = b.Later.Add(body)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("encode beliefs of domain %s: %w", b.Domain, err)
-	}
-	return body, nil
+	return marshal(b, b.Later, "beliefs of domain "+b.Domain)
 }
 
 // DecodeBeliefs reads what EncodeBeliefs wrote.

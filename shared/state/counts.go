@@ -1,7 +1,6 @@
 package state
 
 import (
-	"encoding/json"
 	"fmt"
 	"time"
 
@@ -24,14 +23,7 @@ func NewDriftCounts() *DriftCounts {
 
 // EncodeDriftCounts returns the document as JSON. Equal documents give equal bytes.
 func EncodeDriftCounts(d *DriftCounts) ([]byte, error) {
-	body, err := json.Marshal(d)
-	if err == nil {
-		body, err = d.Later.Add(body)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("encode counts of drift: %w", err)
-	}
-	return body, nil
+	return marshal(d, d.Later, "counts of drift")
 }
 
 // DecodeDriftCounts reads what EncodeDriftCounts wrote.
@@ -55,28 +47,29 @@ type Orders struct {
 	Schema  int      `json:"schema"`
 	Domain  string   `json:"domain"`
 	Refused Refusals `json:"refused,omitzero"`
+
+	Later later.Rest `json:"-"` // what a later version said
 }
 
 // NewOrders returns the document of a domain about which no order was refused.
-func NewOrders(domain string) *Orders { return &Orders{Schema: Schema, Domain: domain} }
+func NewOrders(domain string) *Orders { return &Orders{Schema: firstSchema, Domain: domain} }
 
 // EncodeOrders returns the document as JSON. Equal documents give equal bytes.
 func EncodeOrders(o *Orders) ([]byte, error) {
-	body, err := json.Marshal(o)
-	if err != nil {
-		return nil, fmt.Errorf("encode orders of domain %s: %w", o.Domain, err)
-	}
-	return body, nil
+	return marshal(o, o.Later, "orders of domain "+o.Domain)
 }
 
 // DecodeOrders reads what EncodeOrders wrote.
 func DecodeOrders(body []byte) (*Orders, error) {
-	o := NewOrders("")
-	if err := json.Unmarshal(body, o); err != nil {
+	o, more, err := later.Decode(body, func() *Orders { return NewOrders("") })
+	if err != nil {
 		return nil, fmt.Errorf("orders of a domain: %w", err)
 	}
-	if o.Schema != Schema {
-		return nil, fmt.Errorf("orders of domain %s have schema %d, this version reads %d: deploy the newer function app again", o.Domain, o.Schema, Schema)
+	if err = readable(o.Schema, "orders of domain "+o.Domain); err != nil {
+		return nil, err
 	}
-	return o, nil
+	if more {
+		o.Later, err = rest(body, o, EncodeOrders)
+	}
+	return o, err
 }

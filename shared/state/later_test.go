@@ -151,6 +151,16 @@ func TestOtherDocumentsOfALaterVersion(t *testing.T) {
 		t.Fatal(err)
 	}
 	keeps(t, []byte(counts), back, ".events")
+	const orders = `{"schema":1,"domain":"hub","refused":{"count":1,"at":"2026-05-28T20:26:40Z","reason":"r"},"later":3}`
+	o, err := state.DecodeOrders([]byte(orders))
+	if err != nil {
+		t.Fatal(err)
+	}
+	o.Refused.Count++
+	if back, err = state.EncodeOrders(o); err != nil {
+		t.Fatal(err)
+	}
+	keeps(t, []byte(orders), back, ".refused")
 }
 
 // TestSchemaIsTheLowestThatIsEnough: the version before reads whatever it can do no harm to, and refuses what holds an operator's word.
@@ -189,6 +199,10 @@ func TestSchemaIsTheLowestThatIsEnough(t *testing.T) {
 	paused.Obey(order.Order{Kind: order.Unpause, Domain: "hub", Target: "spokes", ID: "2", Who: "jo"}, epochTime(100))
 	target.Approval.Ended = epochTime(100)
 	taken := schemaOf(state.EncodeNVA(nva)) + schemaOf(state.EncodeTarget(&paused)) + schemaOf(state.EncodeTarget(target))
+	nva.Order.Operator, paused.Pause.Operator, target.Approval.Operator = "jo", "jo", "jo"
+	if signed := schemaOf(state.EncodeNVA(nva)) + schemaOf(state.EncodeTarget(&paused)) + schemaOf(state.EncodeTarget(target)); signed != "222" {
+		t.Errorf("schemas %s with a signed word that was taken back, want 222: it is what a repeated one is told by", signed)
+	}
 	if before != "11" || after != "222" || taken != "111" {
 		t.Errorf("schemas %s without an operator's word, %s with one, %s after it; want 11, 222 and 111", before, after, taken)
 	}

@@ -2,7 +2,6 @@ package state
 
 import (
 	"cmp"
-	"encoding/json"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -118,14 +117,7 @@ func EncodeNVA(n *NVA) ([]byte, error) {
 		w.Refused = &n.Refused
 	}
 	w.Turned, w.Losses, w.SignedBy, w.Began, w.Past = n.Turned, encodeLosses(n.Losses), n.SignedBy, n.Began, n.Past
-	body, err := json.Marshal(w)
-	if err == nil {
-		body, err = n.Later.Add(body)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("encode document of nva %s: %w", n.Name, err)
-	}
-	return body, nil
+	return marshal(w, n.Later, "document of nva "+n.Name)
 }
 
 func encodeFacts(facts map[netip.Prefix]Fact) []factsJSON {

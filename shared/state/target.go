@@ -1,7 +1,6 @@
 package state
 
 import (
-	"encoding/json"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -287,14 +286,7 @@ func (t *Target) Reach(view string, at time.Time) {
 func EncodeTarget(t *Target) ([]byte, error) {
 	w := *t
 	w.Schema = t.schema()
-	body, err := json.Marshal(w)
-	if err == nil {
-		body, err = t.Later.Add(body)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("encode document of target %s: %w", t.Name, err)
-	}
-	return body, nil
+	return marshal(w, t.Later, "document of target "+t.Name)
 }
 
 // DecodeTarget reads what EncodeTarget wrote.

@@ -54,8 +54,10 @@ func TestConfigurationReferenceIsTheSchema(t *testing.T) {
 	}
 	section, _, _ = strings.Cut(section, "\n## ")
 	rows := map[string]string{}
-	for _, m := range regexp.MustCompile("(?m)^\\| `([^`]+)` \\| ([^|]*) \\|").FindAllStringSubmatch(section, -1) {
-		rows[m[1]] = m[2]
+	for _, m := range regexp.MustCompile(`(?m)^\| (\x60[^|]+) \| ([^|]*) \|`).FindAllStringSubmatch(section, -1) {
+		for name := range strings.SplitSeq(m[1], ", ") {
+			rows[strings.Trim(name, "`")] = m[2]
+		}
 	}
 	for path, f := range known {
 		row, has := rows[path]

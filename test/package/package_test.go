@@ -336,7 +336,7 @@ func TestCompletionOfTheAgent(t *testing.T) {
 	for _, tt := range []struct {
 		source  string
 		command []string
-	}{{main, nil}, {keygen, []string{"keygen"}}, {pubkey, []string{"pubkey"}}} {
+	}{{main, nil}, {keygen, []string{"keygen"}}, {pubkey, []string{"pubkey"}}, {contents(t, root(t), "cmd", "pointsman-agent", "preflight.go"), []string{"preflight"}}} {
 		var want []string
 		for _, m := range regexp.MustCompile(`f\.\w+\((?:&o\.\w+, )?"([a-z-]+)"`).FindAllStringSubmatch(tt.source, -1) {
 			want = append(want, "--"+m[1])
