@@ -136,6 +136,3 @@ func (c *Config) reserve() int { return c.RouteLimit / 16 }
 // floor is how many routes change within Pace at least, however full the table is: where there is no room to announce a route again, it is withdrawn
 // in the UPDATE before.
 func (c *Config) floor() int { return max(1, c.RouteLimit/8) }
-
-// crowded is the number of routes above which there is not enough room for floor.
-func (c *Config) crowded() int { return c.RouteLimit - c.floor() - c.reserve() }

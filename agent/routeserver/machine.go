@@ -259,12 +259,9 @@ func (m *Machine) Next(i int, now time.Time) Effects {
 	e.announce(m, s, fresh)
 	replaced, rest := split(d.again, min(m.cfg.half()-again, limit-m.cfg.reserve()-m.has(s)-again))
 	e.announce(m, s, replaced)
-	var crowded []netip.Prefix
-	if m.has(s) > m.cfg.crowded() {
-		crowded, rest = split(rest, m.cfg.floor()-swapped-again-len(replaced))
-		e.withdraw(s, crowded)
-		e.announce(m, s, crowded)
-	}
+	crowded, rest := split(rest, m.cfg.floor()-again-len(replaced)-swapped) // none unless the room is less than floor
+	e.withdraw(s, crowded)
+	e.announce(m, s, crowded)
 	if len(replaced)+len(crowded) > 0 {
 		s.spent = append(s.spent, spending{at: now, again: len(replaced), swapped: len(crowded)})
 	}

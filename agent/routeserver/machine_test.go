@@ -384,6 +384,20 @@ func TestPace(t *testing.T) {
 	}
 }
 
+// TestHalf: what is announced again within the pace stays within half of the limit, however few routes there are.
+func TestHalf(t *testing.T) {
+	w := newWorld(config())
+	w.machine.Ready()
+	w.announce(many(1500)...)
+	w.up(0, nil)
+	w.settle(t)
+	w.machine.Refresh(0)
+	w.turn()
+	w.machine.Refresh(0)
+	w.settle(t)
+	w.check(t)
+}
+
 // TestNewsDoesNotWait: while a table is announced again step by step, a new prefix is announced at once.
 func TestNewsDoesNotWait(t *testing.T) {
 	w := newWorld(config())
