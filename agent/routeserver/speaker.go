@@ -104,8 +104,8 @@ func New(cfg *Config, dialer Dialer, farewell func(context.Context) Farewell, lo
 
 func (s *Speaker) String() string { return "routeserver" }
 
-// Started is closed once the speaker does its work.
-func (s *Speaker) Started() <-chan struct{} { return s.ready }
+// Ready is closed once the speaker does its work; sessions may take longer.
+func (s *Speaker) Ready() <-chan struct{} { return s.ready }
 
 // Run holds the sessions until ctx is done and then returns nil.
 func (s *Speaker) Run(ctx context.Context) error {

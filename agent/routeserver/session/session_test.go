@@ -217,6 +217,7 @@ func TestLost(t *testing.T) {
 			h.have("the first routes", "10.1.0.0/16 via 127.0.2.4 path 65010", "10.2.0.0/16 via 127.0.2.4 path 65010")
 			h.instances[0].Cut()
 			h.until("it is noticed", func() bool { return strings.Contains(h.speaker.Trouble(), "127.0.1.4: it closed the connection") })
+			h.event(0, "lost")
 			if restart != slices.Contains(h.instances[0].Routes(), "10.1.0.0/16 via 127.0.2.4 path 65010 stale") {
 				t.Errorf("instance 0 has %q", h.instances[0].Routes())
 			}
@@ -225,10 +226,11 @@ func TestLost(t *testing.T) {
 			h.have("afterwards", "10.2.0.0/16 via 127.0.2.4 path 65010", "10.3.0.0/16 via 127.0.2.4 path 65010")
 			h.instances[1].Reset(4)
 			h.until("a reset is noticed", func() bool { return strings.Contains(h.speaker.Trouble(), "127.0.1.5: it closed the session") })
+			h.until("both are back", func() bool {
+				s := h.status()
+				return s.Instances[0].Established && s.Instances[0].Sessions == 2 && s.Instances[1].Established && s.Instances[1].Sessions == 2
+			})
 			h.have("and again", "10.2.0.0/16 via 127.0.2.4 path 65010", "10.3.0.0/16 via 127.0.2.4 path 65010")
-			if s := h.status(); s.Instances[0].Sessions != 2 || s.Instances[1].Sessions != 2 {
-				t.Errorf("status %+v", s)
-			}
 		})
 	}
 }
