@@ -79,19 +79,29 @@ const (
 
 // site is an NVA: a namespace with an agent in it and a broker.
 type site struct {
-	t    *testing.T
-	ns   *netns.NS
-	dir  string
-	pid  int
-	http *http.Client
+	t       *testing.T
+	ns      *netns.NS
+	address string
+	dir     string
+	pid     int
+	http    *http.Client
 }
 
 // newSite starts an agent with a BGP source; speaker is what stands under "bgp:" but for listen.
 func newSite(t *testing.T, speaker string) *site {
 	t.Helper()
-	s := &site{t: t, ns: netns.New(t), dir: t.TempDir()}
-	must(t, s.ns.Batch("link add eth0 type veth peer name wire", "addr add "+nvaAddress+"/24 dev eth0", "addr add "+nvaAddress6+"/64 dev eth0",
-		"link set eth0 up", "link set wire up", "route add local "+agentAddress+"/32 dev lo"))
+	s := &site{t: t, ns: netns.New(t), address: nvaAddress, dir: t.TempDir()}
+	must(t, s.ns.Batch("link add eth0 type veth peer name wire", "link set wire up"))
+	s.attach()
+	s.startAgent(speaker, "")
+	return s
+}
+
+// attach gives eth0, which is there, its addresses, and the namespace a broker.
+func (s *site) attach() {
+	t := s.t
+	t.Helper()
+	must(t, s.ns.Batch("addr add "+s.address+"/24 dev eth0", "addr add "+nvaAddress6+"/64 dev eth0", "link set eth0 up", "route add local "+agentAddress+"/32 dev lo"))
 	var bus *broker.Server
 	must(t, s.ns.Do(func() (err error) {
 		bus, err = broker.Start(broker.Config{Queues: []broker.QueueConfig{{Name: "route-events"}}})
@@ -100,8 +110,6 @@ func newSite(t *testing.T, speaker string) *site {
 	t.Cleanup(func() { _ = bus.Close() })
 	must(t, os.WriteFile(s.path("connection"), []byte(bus.ConnectionString("")), 0o600))
 	s.http = &http.Client{Transport: &http.Transport{DialContext: s.dial, DisableKeepAlives: true}, Timeout: 10 * time.Second}
-	s.startAgent(speaker)
-	return s
 }
 
 func (s *site) path(name string) string { return filepath.Join(s.dir, name) }
@@ -115,7 +123,8 @@ func (s *site) dial(ctx context.Context, network, address string) (c net.Conn, e
 	return c, err
 }
 
-func (s *site) startAgent(speaker string) {
+// startAgent starts the agent; speaker is what stands under "bgp:" but for listen, more is what stands beside sources.
+func (s *site) startAgent(speaker, more string) *process {
 	s.t.Helper()
 	path, err := binary()
 	must(s.t, err)
@@ -129,10 +138,12 @@ sources:
   - bgp:
       listen: %[2]s:%[3]s
       %[4]s
-`, s.dir, agentAddress, agentPort, speaker), 0o600))
+%[5]s
+`, s.dir, agentAddress, agentPort, speaker, more), 0o600))
 	cmd := exec.CommandContext(s.t.Context(), path, "--config", s.path("agent.yaml"))
-	s.start("agent", cmd)
+	p := s.start("agent", cmd)
 	s.pid = cmd.Process.Pid
+	return p
 }
 
 // start starts a process in the namespace that ends with the test at the latest; what it says is shown if the test fails.

@@ -121,16 +121,20 @@ func (i *Instance) Established() (n int) {
 	return n
 }
 
-// Complete reports whether all peers have said End-of-RIB.
+// Complete reports whether there is a peer, and all with a session have said End-of-RIB.
 func (i *Instance) Complete() bool {
 	i.mu.Lock()
 	defer i.mu.Unlock()
+	established := 0
 	for _, p := range i.peers {
-		if p.conn == nil || !p.eor {
+		if p.conn == nil {
+			continue
+		}
+		if established++; !p.eor {
 			return false
 		}
 	}
-	return len(i.peers) > 0
+	return established > 0
 }
 
 // Routes returns what Azure's machines would use, by prefix: "10.1.0.0/16 via 10.0.2.4 path 65010", with several next hops where paths are equally
