@@ -50,6 +50,7 @@ import (
 //	hub has                         both instances have exactly the indented routes, and all that their peers have to say
 //	instance I has
 //	hub counts N                    both have so many
+//	instance I again N              so many routes were announced to it once more since it opened
 //	instance I notes TEXT           it has seen something
 //	instance I notes no TEXT        it has not; this one does not wait
 //	NVA rib                         the agent announces exactly the indented prefixes, with "stale" in front of them where they are all stale
@@ -233,6 +234,10 @@ func (l *hubLab) doInstance(i int, words, more []string) {
 		in.Send(lab.Message(255))
 	case "has":
 		l.has(i, more)
+	case "again":
+		n, err := strconv.Atoi(words[1])
+		must(l.T, err)
+		l.until(words[1]+" routes once more", func() bool { return l.instances[i].Again() >= n })
 	case "notes":
 		text, no := strings.CutPrefix(strings.Join(words[1:], " "), "no ")
 		seen := func() bool { return strings.Contains(strings.Join(l.instances[i].Events(), "\n"), text) }

@@ -32,6 +32,7 @@ type Instance struct {
 	peers  map[netip.Addr]*nva
 	own    map[netip.Prefix][]uint32 // what it announces, with the AS path behind its own AS
 	events []string
+	again  int // routes that came once more, from all peers
 }
 
 // InstanceConfig is what an instance is like. The zero value is Azure's.
@@ -200,6 +201,13 @@ func (i *Instance) Count() (n int) {
 		n += len(p.routes)
 	}
 	return n
+}
+
+// Again returns how many routes came once more, in all.
+func (i *Instance) Again() int {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return i.again
 }
 
 // Announce announces a route to all peers, now and later, with the AS path behind 65515.
@@ -429,6 +437,7 @@ func (i *Instance) take(p *nva, body []byte) error {
 	for _, prefix := range u.announced {
 		if _, known := p.routes[prefix]; known {
 			p.again = append(p.again, now)
+			i.again++
 		}
 		if slices.Contains(u.route.path, RouteServerAS) {
 			delete(p.routes, prefix)

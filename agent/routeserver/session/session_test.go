@@ -65,7 +65,7 @@ func newHub(t *testing.T, like lab.InstanceConfig, change func(*routeserver.Conf
 	both, port := listeners(t)
 	h := &hub{t: t, farewell: routeserver.Restarting, cfg: &routeserver.Config{
 		AS: 65010, RouterID: addr("127.0.2.4"), Instances: [2]netip.Addr{addr("127.0.1.4"), addr("127.0.1.5")}, Port: port, LocalAddress: addr("127.0.2.4"),
-		HoldTime: 180 * time.Second, RestartTime: 30 * time.Second, RouteLimit: 4000, Pace: 200 * time.Millisecond,
+		HoldTime: 180 * time.Second, RestartTime: 30 * time.Second, RouteLimit: 4000, Pace: 300 * time.Millisecond,
 	}}
 	if change != nil {
 		change(h.cfg)
@@ -189,7 +189,7 @@ func TestThirdPartyNextHop(t *testing.T) {
 // TestManyRoutes: 4,000, which is the limit; then one more; then a refresh, which must not cost the session.
 func TestManyRoutes(t *testing.T) {
 	t.Parallel()
-	h := newHub(t, lab.InstanceConfig{Window: 100 * time.Millisecond}, nil)
+	h := newHub(t, lab.InstanceConfig{Window: 50 * time.Millisecond}, nil)
 	h.announce(many(4000)...)
 	full := func() bool { return h.instances[0].Count() == 4000 && h.instances[1].Count() == 4000 }
 	h.until("4,000 routes", full)
@@ -276,7 +276,7 @@ func TestStop(t *testing.T) {
 // TestRestartOfMany: a process that starts anew must not pass the limit of an instance that has kept its routes.
 func TestRestartOfMany(t *testing.T) {
 	t.Parallel()
-	h := newHub(t, lab.InstanceConfig{Restart: true, Limit: 400, Window: 100 * time.Millisecond}, func(c *routeserver.Config) { c.RouteLimit = 400 })
+	h := newHub(t, lab.InstanceConfig{Restart: true, Limit: 400, Window: 50 * time.Millisecond}, func(c *routeserver.Config) { c.RouteLimit = 400 })
 	h.announce(many(300)...)
 	h.until("all routes", func() bool { return h.instances[0].Count() == 300 && h.instances[1].Count() == 300 })
 	h.stop()
