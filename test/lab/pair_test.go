@@ -50,7 +50,7 @@ func TestRouteServerPair(t *testing.T) {
 	p.bird.say("reload", "in", "agent")
 	p.frr.say("clear bgp 10.0.2.4 soft in")
 	p.until("both refreshes are answered", func() bool {
-		return strings.Contains(p.metrics(), "pointsman_routeserver_refreshes_total 2\n")
+		return p.nva.metric("pointsman_routeserver_refreshes_total") == 2
 	})
 	p.have("after route refresh", two, three)
 
@@ -203,11 +203,4 @@ func (p *pair) frrRoutes() []string {
 		}
 	}
 	return routes
-}
-
-// metrics is what the agent shows at /metrics.
-func (p *pair) metrics() string {
-	out, err := p.nva.ns.Run("curl", "-s", "http://127.0.0.1:9810/metrics")
-	must(p.T, err)
-	return out
 }
