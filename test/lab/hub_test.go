@@ -32,7 +32,7 @@ import (
 //	                                what the instances are like; stands before the first NVA
 //	NVA DAEMON [SETTING…]           starts nva1 or nva2 with frr, bird or talker (a speaker that says what it is told), and an agent; indented lines
 //	                                are settings of routeServer, or of the bgp source where they begin with "bgp.", or lines of the daemon's neighbor where they
-//	                                begin with "daemon."
+//	                                begin with "daemon."; AGENT stands for the agent's address, KEYFILE for a file with the key "secret"
 //	NVA announce PREFIX…            the daemon announces these as well; N-routes stands for many
 //	NVA withdraw PREFIX…
 //	NVA daemon kill|stop|start      kill -9, SIGTERM
@@ -408,8 +408,16 @@ func (l *hubLab) startNVA(name, kind string, more []string) {
 	must(l.T, n.ns.Batch("route add default via "+n.gateway()))
 
 	as := "6501" + strconv.Itoa(int(number[0]-'1'))
+	must(l.T, os.WriteFile(n.path("key"), []byte("secret\n"), 0o600))
+	known := strings.NewReplacer("AGENT", agentAddress, "KEYFILE", n.path("key"))
+	for i := range more {
+		more[i] = known.Replace(more[i])
+	}
 	server, source, neighbor := splitSettings(more)
-	n.speaker = fmt.Sprintf("as: 65001\n%speers:\n  - {name: daemon, address: %s, as: %s, passive: true, holdTime: 9s%s}\n", source, n.address, as, neighbor.peer)
+	if !strings.Contains(neighbor.peer, "passive:") {
+		neighbor.peer += ", passive: true"
+	}
+	n.speaker = fmt.Sprintf("as: 65001\n%speers:\n  - {name: daemon, address: %s, as: %s, holdTime: 9s%s}\n", source, n.address, as, neighbor.peer)
 	n.settings = fmt.Sprintf(`routeServer:
   as: %s
   instances: [10.0.1.4, 10.0.1.5]
@@ -467,7 +475,7 @@ type frrDaemon struct {
 func newFRRDaemon(s *site, as int, lines []string) *frrDaemon {
 	d := &frrDaemon{frr: newFRR(s), as: as}
 	for _, line := range lines {
-		d.lines = append(d.lines, " "+strings.ReplaceAll(line, "AGENT", agentAddress))
+		d.lines = append(d.lines, " "+line)
 	}
 	d.announce()
 	d.daemon("zebra")
