@@ -484,7 +484,9 @@ func newFRRDaemon(s *site, as int, lines []string) *frrDaemon {
 }
 
 func (d *frrDaemon) announce(prefixes ...string) {
-	d.write(frrBGPAt(d.address, d.as, 65001, nil, prefixes...)...)
+	lines := frrBGPAt(d.address, d.as, 65001, nil, prefixes...)
+	families := slices.Index(lines, " address-family ipv4 unicast")
+	d.write(slices.Insert(lines, families, d.lines...)...)
 	if d.up {
 		d.change(prefixes)
 	}
@@ -529,10 +531,6 @@ func (d *frrDaemon) end(signal os.Signal) {
 
 func (d *frrDaemon) launch() {
 	d.restart()
-	if len(d.lines) > 0 {
-		commands := append([]string{"configure terminal", fmt.Sprintf("router bgp %d", d.as)}, d.lines...)
-		d.frr.say(commands...)
-	}
 	d.up = true
 }
 
