@@ -40,7 +40,7 @@ import (
 //	NVA link down|up                the router's end of the cable
 //	NVA say type N | malformed | loop PREFIX
 //	                                what the talker says: a message of an unknown type, an UPDATE that cannot be read, a route through AS 65515
-//	NVA check exit N                the self-check of the agent passes or fails from now on
+//	NVA check exit N                the self-check of the agent passes or fails from now on; it has one if "check" is the last of its settings
 //	instance I close|open|cut|reset|refresh
 //	instance I announce PREFIX [AS…]
 //	instance I malformed|unknown    says what is no BGP
@@ -354,6 +354,13 @@ func (n *hubNVA) marked() []string {
 	return out
 }
 
+// check makes the agent's self-check, which passes for now.
+func (n *hubNVA) check() string {
+	n.t.Helper()
+	must(n.t, os.WriteFile(n.path("check"), []byte("0"), 0o644))
+	return "selfCheck: [{command: [/bin/sh, -c, 'exit $(cat " + n.path("check") + ")'], every: 2s, timeout: 2s, fall: 1, rise: 1}]\n"
+}
+
 // learned is what the agent has learned of an instance.
 func (n *hubNVA) learned(instance string) []string {
 	var answer struct {
@@ -422,10 +429,8 @@ func (l *hubLab) startNVA(name, kind string, more []string) {
   as: %s
   instances: [10.0.1.4, 10.0.1.5]
   localAddress: %s
-%sselfCheck: [{command: [/bin/sh, -c, "exit $(cat %s)"], every: 500ms, timeout: 500ms, fall: 1, rise: 1}]
-gather: {quiet: 20ms, max: 200ms}
-`, as, n.address, server, n.path("check"))
-	must(l.T, os.WriteFile(n.path("check"), []byte("0"), 0o644))
+%sgather: {quiet: 20ms, max: 200ms}
+`, as, n.address, strings.Replace(server, "  check\n", n.check(), 1))
 	n.agent = n.startAgent(n.speaker, n.settings)
 	asNumber, err := strconv.Atoi(as)
 	must(l.T, err)
