@@ -147,8 +147,9 @@ func (m *Machine) Changed(changes []rib.Change) {
 // mark has all sessions look at a prefix.
 func (m *Machine) mark(p netip.Prefix) {
 	for i := range m.sessions {
-		if s := &m.sessions[i]; s.up {
-			s.dirty[p] = s.dirty[p]
+		s := &m.sessions[i]
+		if _, marked := s.dirty[p]; s.up && !marked {
+			s.dirty[p] = false
 		}
 	}
 }

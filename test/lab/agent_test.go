@@ -47,7 +47,7 @@ func flavour(name string, flags ...string) func() (string, error) {
 	return sync.OnceValues(func() (string, error) {
 		path := filepath.Join(buildDir, name)
 		args := append(append([]string{"build"}, flags...), "-trimpath", "-ldflags", "-s -w", "-o", path, "../../cmd/pointsman-agent")
-		build := exec.Command("go", args...)
+		build := exec.CommandContext(context.Background(), "go", args...)
 		build.Env = append(os.Environ(), "CGO_ENABLED=0")
 		if out, err := build.CombinedOutput(); err != nil {
 			return "", fmt.Errorf("%w: %s", err, out)

@@ -96,12 +96,12 @@ func (f *frr) restart() {
 	f.load()
 }
 
-// frrBGP is a configuration of bgpd at nvaAddress that announces prefixes of both families to the agent.
-func frrBGP(as, agentAS int, extra []string, prefixes ...string) []string {
-	return frrBGPAt(nvaAddress, as, agentAS, extra, prefixes...)
+// frrBGP is a configuration of bgpd at nvaAddress, in AS 65010, that announces prefixes of both families to the agent.
+func frrBGP(agentAS int, extra []string, prefixes ...string) []string {
+	return frrBGPAt(nvaAddress, 65010, agentAS, extra, prefixes...)
 }
 
-// frrBGPAt is the same at another address.
+// frrBGPAt is the same at another address and in another AS.
 func frrBGPAt(address string, as, agentAS int, extra []string, prefixes ...string) []string {
 	lines := append([]string{fmt.Sprintf("router bgp %d", as), " bgp router-id " + address, " no bgp ebgp-requires-policy", " no bgp network import-check"}, extra...)
 	lines = append(lines, fmt.Sprintf(" neighbor %s remote-as %d", agentAddress, agentAS), " neighbor "+agentAddress+" port "+agentPort,

@@ -114,6 +114,7 @@ func newHubLab(t *testing.T) *hubLab {
 
 // playHub plays a scenario.
 func playHub(t *testing.T, file string) {
+	t.Helper()
 	l := newHubLab(t)
 	f, err := os.Open(file)
 	must(t, err)

@@ -29,7 +29,7 @@ func TestFRR(t *testing.T) {
 		t.Run(labName(t, 65010, agentAS), func(t *testing.T) {
 			t.Parallel()
 			s := site65010(t, agentAS, "")
-			f := startFRR(s, frrBGP(65010, agentAS, nil, "10.1.0.0/16", "10.2.0.0/16", "fd00:1::/48")...)
+			f := startFRR(s, frrBGP(agentAS, nil, "10.1.0.0/16", "10.2.0.0/16", "fd00:1::/48")...)
 			s.announces("the first routes", "10.1.0.0/16", "10.2.0.0/16", "fd00:1::/48")
 			want := []string{"10.1.0.0/16 metric 0 via " + nvaAddress, "10.2.0.0/16 metric 0 via " + nvaAddress, "fd00:1::/48 metric 0 via " + nvaAddress6}
 			if got := s.rib(); !slices.Equal(got, want) {
@@ -46,7 +46,7 @@ func TestFRR(t *testing.T) {
 			}
 			f.bgpd.end(signal)
 			s.stale("bgpd has ended", "peer daemon: the connection was lost", "10.2.0.0/16", "10.3.0.0/16", "fd00:2::/48")
-			f.write(frrBGP(65010, agentAS, nil, "10.3.0.0/16", "10.4.0.0/16", "fd00:2::/48")...)
+			f.write(frrBGP(agentAS, nil, "10.3.0.0/16", "10.4.0.0/16", "fd00:2::/48")...)
 			f.restart()
 			s.announces("bgpd is back with other routes", "10.3.0.0/16", "10.4.0.0/16", "fd00:2::/48")
 
@@ -65,7 +65,7 @@ func TestFRRGracefulRestart(t *testing.T) {
 		t.Run(word, func(t *testing.T) {
 			t.Parallel()
 			s := site65010(t, 65001, "restartTime: 1s\nonSessionLoss: "+word)
-			f := startFRR(s, frrBGP(65010, 65001, []string{" bgp graceful-restart", " bgp graceful-restart restart-time 4", " bgp graceful-restart preserve-fw-state"}, "10.1.0.0/16")...)
+			f := startFRR(s, frrBGP(65001, []string{" bgp graceful-restart", " bgp graceful-restart restart-time 4", " bgp graceful-restart preserve-fw-state"}, "10.1.0.0/16")...)
 			s.announces("the first route", "10.1.0.0/16")
 			killed := time.Now()
 			f.bgpd.kill()

@@ -123,7 +123,7 @@ func TestLatency(t *testing.T) {
 	}
 	const prefix = "10.1.0.0/16"
 	s := site65010(t, 65001, "")
-	f := startFRR(s, frrBGP(65010, 65001, nil, prefix)...)
+	f := startFRR(s, frrBGP(65001, nil, prefix)...)
 	s.announces("the first route", prefix)
 	var taken, alone []time.Duration // with the daemon; the command by itself
 	for i := range 2 * rounds {

@@ -1,6 +1,7 @@
 package session
 
 import (
+	"errors"
 	"net"
 	"net/netip"
 	"testing"
@@ -57,8 +58,8 @@ func FuzzListen(f *testing.F) {
 func TestPanicOfTheDecoder(t *testing.T) {
 	s := &session{cfg: &routeserver.Config{}} // no connection: reading panics
 	_, err := s.read()
-	fault, ok := err.(*bgp.MessageError) //nolint:errorlint // it is not wrapped
-	if !ok || fault.TypeCode != bgp.BGP_ERROR_UPDATE_MESSAGE_ERROR {
+	var fault *bgp.MessageError
+	if !errors.As(err, &fault) || fault.TypeCode != bgp.BGP_ERROR_UPDATE_MESSAGE_ERROR {
 		t.Errorf("got %v", err)
 	}
 }

@@ -59,7 +59,7 @@ func (d *Dialer) Open(ctx context.Context, instance int, restarting bool) (route
 	cut := context.AfterFunc(ctx, func() { _ = conn.Close() })
 	err = s.establish(restarting)
 	if !cut() && err == nil {
-		err = context.Cause(ctx)
+		err = fmt.Errorf("connect: %w", context.Cause(ctx))
 	}
 	if err != nil {
 		s.report(err)
@@ -127,7 +127,12 @@ func refusal(m *bgp.BGPMessage, want string) error {
 	if n, ok := m.Body.(*bgp.BGPNotification); ok {
 		return told(n)
 	}
-	return bgp.NewMessageError(bgp.BGP_ERROR_FSM_ERROR, 0, nil, fmt.Sprintf("a message of type %d came, not %s", m.Header.Type, want))
+	return refuse(bgp.BGP_ERROR_FSM_ERROR, 0, nil, fmt.Sprintf("a message of type %d came, not %s", m.Header.Type, want))
+}
+
+// refuse is an error that is answered with a NOTIFICATION of this code.
+func refuse(code, subcode uint8, data []byte, text string) error {
+	return fmt.Errorf("refused: %w", bgp.NewMessageError(code, subcode, data, text))
 }
 
 // told is the error of a NOTIFICATION.
@@ -176,15 +181,15 @@ func (s *session) agree(o *bgp.BGPOpen) error {
 	hold := time.Duration(o.HoldTime) * time.Second
 	switch {
 	case o.Version != 4:
-		return bgp.NewMessageError(bgp.BGP_ERROR_OPEN_MESSAGE_ERROR, bgp.BGP_ERROR_SUB_UNSUPPORTED_VERSION_NUMBER, []byte{0, 4}, fmt.Sprintf("BGP version %d", o.Version))
+		return refuse(bgp.BGP_ERROR_OPEN_MESSAGE_ERROR, bgp.BGP_ERROR_SUB_UNSUPPORTED_VERSION_NUMBER, []byte{0, 4}, fmt.Sprintf("BGP version %d", o.Version))
 	case as != routeserver.AS:
-		return bgp.NewMessageError(bgp.BGP_ERROR_OPEN_MESSAGE_ERROR, bgp.BGP_ERROR_SUB_BAD_PEER_AS, nil, fmt.Sprintf("its AS is %d, not %d: it is no Route Server", as, routeserver.AS))
+		return refuse(bgp.BGP_ERROR_OPEN_MESSAGE_ERROR, bgp.BGP_ERROR_SUB_BAD_PEER_AS, nil, fmt.Sprintf("its AS is %d, not %d: it is no Route Server", as, routeserver.AS))
 	case !o.ID.Is4() || o.ID.IsUnspecified() || o.ID == s.cfg.RouterID:
-		return bgp.NewMessageError(bgp.BGP_ERROR_OPEN_MESSAGE_ERROR, bgp.BGP_ERROR_SUB_BAD_BGP_IDENTIFIER, nil, fmt.Sprintf("its BGP identifier is %v", o.ID))
+		return refuse(bgp.BGP_ERROR_OPEN_MESSAGE_ERROR, bgp.BGP_ERROR_SUB_BAD_BGP_IDENTIFIER, nil, fmt.Sprintf("its BGP identifier is %v", o.ID))
 	case o.HoldTime == 1 || o.HoldTime == 2:
-		return bgp.NewMessageError(bgp.BGP_ERROR_OPEN_MESSAGE_ERROR, bgp.BGP_ERROR_SUB_UNACCEPTABLE_HOLD_TIME, nil, fmt.Sprintf("its hold time is %s", hold))
+		return refuse(bgp.BGP_ERROR_OPEN_MESSAGE_ERROR, bgp.BGP_ERROR_SUB_UNACCEPTABLE_HOLD_TIME, nil, fmt.Sprintf("its hold time is %s", hold))
 	case named && !ipv4:
-		return bgp.NewMessageError(bgp.BGP_ERROR_OPEN_MESSAGE_ERROR, bgp.BGP_ERROR_SUB_UNSUPPORTED_CAPABILITY, nil, "it has no IPv4 unicast")
+		return refuse(bgp.BGP_ERROR_OPEN_MESSAGE_ERROR, bgp.BGP_ERROR_SUB_UNSUPPORTED_CAPABILITY, nil, "it has no IPv4 unicast")
 	}
 	s.hold = min(s.cfg.HoldTime, hold)
 	return nil
@@ -238,7 +243,7 @@ var errHold = errors.New("it was silent for the hold time")
 func (s *session) read() (m *bgp.BGPMessage, err error) {
 	defer func() {
 		if cause := recover(); cause != nil {
-			m, err = nil, bgp.NewMessageError(bgp.BGP_ERROR_UPDATE_MESSAGE_ERROR, bgp.BGP_ERROR_SUB_MALFORMED_ATTRIBUTE_LIST, nil, fmt.Sprintf("a message cannot be read: %v", cause))
+			m, err = nil, refuse(bgp.BGP_ERROR_UPDATE_MESSAGE_ERROR, bgp.BGP_ERROR_SUB_MALFORMED_ATTRIBUTE_LIST, nil, fmt.Sprintf("a message cannot be read: %v", cause))
 		}
 	}()
 	var header [bgp.BGP_HEADER_LENGTH]byte
@@ -250,7 +255,7 @@ func (s *session) read() (m *bgp.BGPMessage, err error) {
 		return nil, fmt.Errorf("read: %w", err)
 	}
 	if h.Len > bgp.BGP_MAX_MESSAGE_LENGTH {
-		return nil, bgp.NewMessageError(bgp.BGP_ERROR_MESSAGE_HEADER_ERROR, bgp.BGP_ERROR_SUB_BAD_MESSAGE_LENGTH, binary.BigEndian.AppendUint16(nil, h.Len), fmt.Sprintf("a message of %d octets", h.Len))
+		return nil, refuse(bgp.BGP_ERROR_MESSAGE_HEADER_ERROR, bgp.BGP_ERROR_SUB_BAD_MESSAGE_LENGTH, binary.BigEndian.AppendUint16(nil, h.Len), fmt.Sprintf("a message of %d octets", h.Len))
 	}
 	body := make([]byte, h.Len-bgp.BGP_HEADER_LENGTH)
 	if err = s.fill(body); err != nil {
@@ -276,16 +281,16 @@ func (s *session) fill(b []byte) error {
 // tolerate follows RFC 7606: an UPDATE whose routes can be told from the rest costs those routes, not the session.
 func (s *session) tolerate(m *bgp.BGPMessage, err error) error {
 	u, ok := bodyOf[*bgp.BGPUpdate](m)
-	if !ok {
-		return err
-	}
-	if err == nil {
+	if ok && err == nil {
 		families := map[bgp.Family]bgp.BGPAddPathMode{bgp.RF_IPv4_UC: bgp.BGP_ADD_PATH_NONE}
 		_, err = bgp.ValidateUpdateMsg(u, families, true, false, true)
 	}
+	if err == nil {
+		return nil
+	}
 	var fault *bgp.MessageError
-	if !errors.As(err, &fault) {
-		return err
+	if !ok || !errors.As(err, &fault) {
+		return fmt.Errorf("read: %w", err)
 	}
 	switch fault.ErrorHandling {
 	case bgp.ERROR_HANDLING_NONE, bgp.ERROR_HANDLING_ATTRIBUTE_DISCARD:
@@ -295,7 +300,7 @@ func (s *session) tolerate(m *bgp.BGPMessage, err error) error {
 		return nil
 	case bgp.ERROR_HANDLING_AFISAFI_DISABLE, bgp.ERROR_HANDLING_SESSION_RESET:
 	}
-	return err
+	return fmt.Errorf("read: %w", err)
 }
 
 func bodyOf[T bgp.BGPBody](m *bgp.BGPMessage) (body T, ok bool) {
@@ -323,7 +328,7 @@ func (s *session) hear(m *bgp.BGPMessage, h routeserver.Hearer) error {
 	case *bgp.BGPNotification:
 		return told(body)
 	}
-	return bgp.NewMessageError(bgp.BGP_ERROR_FSM_ERROR, 0, nil, fmt.Sprintf("a message of type %d in a session", m.Header.Type))
+	return refuse(bgp.BGP_ERROR_FSM_ERROR, 0, nil, fmt.Sprintf("a message of type %d in a session", m.Header.Type))
 }
 
 // report answers what is wrong with a message, or the end of the hold time, with a NOTIFICATION.
