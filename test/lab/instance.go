@@ -336,7 +336,11 @@ func (i *Instance) join(address netip.Addr, conn net.Conn, open opened) (*nva, b
 		clear(p.routes) // it did not keep its forwarding state (RFC 4724, section 4.2)
 	}
 	p.conn, p.as, p.restart, p.wide, p.again, p.eor = conn, open.as, open.restart, open.wide, nil, false
-	i.note("%s: established, AS %d, hold time %s", address, open.as, open.hold)
+	how := "established"
+	if open.restarting {
+		how = "established after a restart"
+	}
+	i.note("%s: %s, AS %d, hold time %s", address, how, open.as, open.hold)
 	for _, prefix := range sortedPrefixes(i.own) {
 		_, _ = conn.Write(i.announcement(p, prefix, i.own[prefix]))
 	}
@@ -472,6 +476,7 @@ type opened struct {
 	as         uint32
 	hold       time.Duration
 	restart    time.Duration
+	restarting bool // with the flag of RFC 4724: its process is a new one
 	forwarding bool // with the flag of RFC 4724: it has kept its forwarding state
 	wide       bool
 }
@@ -492,6 +497,7 @@ func (r *reader) open() (o opened, err error) {
 			case 65:
 				o.as, o.wide = binary.BigEndian.Uint32(value), true
 			case 64:
+				o.restarting = value[0]&0x80 != 0
 				o.restart = time.Duration(binary.BigEndian.Uint16(value)&0xfff) * time.Second
 				o.forwarding = len(value) >= 6 && value[5]&0x80 != 0
 			}

@@ -224,6 +224,9 @@ func TestLost(t *testing.T) {
 			h.change(false, "10.1.0.0/16")
 			h.change(true, "10.3.0.0/16")
 			h.have("afterwards", "10.2.0.0/16 via 127.0.2.4 path 65010", "10.3.0.0/16 via 127.0.2.4 path 65010")
+			if events := strings.Join(h.instances[0].Events(), "\n"); strings.Count(events, "after a restart") != 1 || strings.Count(events, "established,") != 1 {
+				t.Errorf("it restarts once: %s", events)
+			}
 			h.instances[1].Reset(4)
 			h.until("a reset is noticed", func() bool { return strings.Contains(h.speaker.Trouble(), "127.0.1.5: it closed the session") })
 			h.until("both are back", func() bool {
