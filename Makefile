@@ -14,9 +14,12 @@ help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 .PHONY: build
-build: stage ## the binaries in dist/
-	@CGO_ENABLED=0 $(GO) build $(STRIP) -o dist/pointsman-agent ./cmd/pointsman-agent
+build: stage agent-netlink ## the binaries in dist/
 	@CGO_ENABLED=0 $(GO) build $(STRIP) -o dist/pointsman ./cmd/pointsman
+
+.PHONY: agent-netlink
+agent-netlink: ## the agent without a BGP speaker in it, dist/pointsman-agent
+	@CGO_ENABLED=0 $(GO) build $(STRIP) -o dist/pointsman-agent ./cmd/pointsman-agent
 
 .PHONY: build-bgp
 build-bgp: ## the agent with a BGP speaker in it, dist/pointsman-agent-bgp
@@ -71,6 +74,19 @@ conformance: ## Microsoft's JavaScript client and Azurite beside the emulators
 .PHONY: chaos
 chaos: build ## everything breaks for CHAOS (2m), by SEED, and nothing may be lost
 	@$(GO) run -race ./test/chaos -duration $(or $(CHAOS),2m) -seed $(or $(SEED),0)
+
+.PHONY: lab
+lab: ## FRR, BIRD and a Route Server beside the agent, in network namespaces; more rounds than `make test`
+	@mkdir -p dist
+	@LAB=full $(GO) test -count=1 -timeout 30m -v ./test/lab > dist/lab.log || { cat dist/lab.log; exit 1; }
+	@grep -oE '(lab|size): .*|SKIP.*|needs .*' dist/lab.log || true
+	@echo "lab: $$(grep -c -- '--- PASS' dist/lab.log) passed, $$(grep -c -- '--- SKIP' dist/lab.log) skipped"
+
+.PHONY: size
+size: ## both flavours of the agent, stripped, on disk and in memory with 10,000 and 100,000 routes
+	@mkdir -p dist
+	@$(GO) test -count=1 -v -run '^TestFootprint' ./test/lab > dist/size.log || { cat dist/size.log; exit 1; }
+	@grep -oE 'size: .*|SKIP.*|needs .*' dist/size.log | sort
 
 .PHONY: bfd-soak
 bfd-soak: ## BFD with FRR and BIRD under load for BFD_SOAK (10m): no session may flap

@@ -93,7 +93,7 @@ func peer(n located.Node, c *bgp.Config) bgp.Peer {
 		TTLSecurity:  located.Or(m.Get("ttlSecurity"), 0, "a number of hops from 1 to 254", parseByte(1, 254)),
 		PasswordFile: located.Or(m.Get("passwordFile"), "", "an absolute path", parsePath),
 		Families:     each(m.Get("families"), "ipv4-unicast or ipv6-unicast", word(bgp.Families()...)),
-		HoldTime:     duration(m.Get("holdTime"), DefaultHoldTime, 3*time.Second, 18*time.Hour),
+		HoldTime:     wholeSeconds(m.Get("holdTime"), DefaultHoldTime, 3*time.Second, 18*time.Hour),
 		Weight:       located.Or(m.Get("weight"), 0, "a number from 0 to 65535", parseWeight),
 	}
 	p.Address, _ = located.Value(m.Need("address", wantAddress), wantAddress, parseAddress)
@@ -103,9 +103,6 @@ func peer(n located.Node, c *bgp.Config) bgp.Peer {
 	}
 	if len(p.Families) == 0 {
 		p.Families = bgp.Families()
-	}
-	if p.HoldTime%time.Second != 0 {
-		m.Get("holdTime").Reportf("found %s: want whole seconds", p.HoldTime)
 	}
 	checkSession(m, p, c)
 	return p

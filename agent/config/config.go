@@ -13,6 +13,7 @@ import (
 	"github.com/pointsman/pointsman/agent/check"
 	"github.com/pointsman/pointsman/agent/echo"
 	"github.com/pointsman/pointsman/agent/reach"
+	"github.com/pointsman/pointsman/agent/routeserver"
 	"github.com/pointsman/pointsman/agent/scheduled"
 	"github.com/pointsman/pointsman/agent/source/bgp"
 	"github.com/pointsman/pointsman/shared/route"
@@ -39,6 +40,7 @@ type Config struct {
 	Witness         *Witness            // nil: no peers are watched, and nobody is answered
 	SelfCheck       []check.Config      // any that fails counts against this NVA
 	ScheduledEvents *scheduled.Settings // nil: Azure is not asked
+	RouteServer     *routeserver.Config // nil: no Route Server is spoken to
 }
 
 // Witness says which peers are watched, and how.
@@ -147,6 +149,10 @@ const (
 	DefaultBGPRestartTime = 2 * time.Minute
 	DefaultMaxPrefixes    = 10_000
 	DefaultHoldTime       = 90 * time.Second // RFC 4271, section 10
+
+	DefaultRouteServerHoldTime    = 180 * time.Second // Route Server's own (FAQ)
+	DefaultRouteServerRestartTime = 30 * time.Second
+	DefaultRouteServerPace        = 30 * time.Second
 
 	DefaultProbeEvery      = 200 * time.Millisecond
 	DefaultProbeMisses     = 5

@@ -23,7 +23,7 @@ func Parse(file string, text []byte, absent ...string) (*Config, located.Problem
 		return nil, problems
 	}
 	c := parse(absent, root.Map("domain", "nva", "bus", "sources", "include", "exclude", "gather", "beat", "snapshot", "restart", "onStop",
-		"stopTimeout", "listen", "stateDir", "signing", "log", "witness", "selfCheck", "scheduledEvents"))
+		"stopTimeout", "listen", "stateDir", "signing", "log", "witness", "selfCheck", "scheduledEvents", "routeServer"))
 	if problems = root.Problems(); len(problems) > 0 {
 		return nil, problems
 	}
@@ -59,6 +59,9 @@ func parse(absent []string, m located.Map) *Config {
 	c.Domain, _ = located.Value(m.Need("domain", wantName), wantName, parseName)
 	c.NVA, _ = located.Value(m.Need("nva", wantName), wantName, parseName)
 	c.Witness = witness(m.Get("witness"), c.NVA)
+	if c.RouteServer = routeServer(absent, m.Get("routeServer")); c.RouteServer != nil {
+		keepFromRouteServer(c.Sources)
+	}
 	return c
 }
 

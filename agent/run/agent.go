@@ -4,7 +4,8 @@
 //
 //	source ───┐                ┌─▶ Publish ──┐
 //	observer ─┼─▶ loop ────────┼─▶ Schedule ─┼─▶ Bus
-//	HTTP  ────┘    ▲ owner of  └─▶ Cancel ───┘
+//	HTTP  ────┘    ▲ owner of  ├─▶ Cancel ───┘
+//	               │           └─▶ follower
 //	               │ rib.RIB, publish.Machine │
 //	               └────────── results ◀──────┘
 package run
@@ -37,12 +38,27 @@ type Task interface {
 	String() string
 }
 
+// Follower goes with the RIB: another one beside the bus that is told of the routes. Changed, Complete and Drain are called by the loop, in order,
+// also before Run; they must not block. Detail is shown at /debug/ with the follower's name, Trouble by /healthz.
+type Follower interface {
+	Task
+	report.Detailed
+	report.Troubled
+	// Changed hands over changes of the RIB, which begins empty.
+	Changed(changes []rib.Change)
+	// Complete says that all sources have reported.
+	Complete()
+	// Drain says whether the NVA is to carry nothing: it is drained, or its self-check fails.
+	Drain(drained bool)
+}
+
 // Config is what an agent is made of.
 type Config struct {
 	Publish     publish.Config
 	Filter      rib.Filter
 	Sources     []source.Source   // in the order of precedence
 	Observers   []report.Observer // of what is reported beside routes
+	Follower    Follower          // nil: none
 	Bus         Bus
 	Sign        func(body []byte) ([]byte, error)    // returns an encoded event with its signature; nil: events are not signed
 	Farewell    func(ctx context.Context) event.Kind // asked once when stopped: event.Draining or event.Goodbye; nil: Goodbye
@@ -69,6 +85,9 @@ func New(cfg Config) *Agent {
 	}
 	for i, o := range cfg.Observers {
 		a.tasks = append(a.tasks, &observe{observer: o, loop: l, index: i, ready: make(chan struct{})})
+	}
+	if cfg.Follower != nil {
+		a.tasks = append(a.tasks, cfg.Follower)
 	}
 	if cfg.Listener != nil {
 		a.tasks = append(a.tasks, newServer(cfg.Listener, l))

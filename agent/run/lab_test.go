@@ -126,6 +126,7 @@ type lab struct {
 	sign   func(body []byte) ([]byte, error)
 
 	observers []report.Observer
+	follower  run.Follower
 
 	wire   *wire
 	sender *servicebus.Sender
@@ -163,7 +164,7 @@ func (l *lab) startAs(key string, listener net.Listener) {
 			Gather: publish.Gather{Quiet: 100 * time.Millisecond, Max: time.Second}, Beat: publish.Beat{Every: 5 * time.Second, Timeout: 15 * time.Second},
 			Snapshot: 10 * time.Minute, Restart: 2 * time.Minute, MaxBytes: 192 << 10,
 		},
-		Sources: []source.Source{l.routes}, Observers: l.observers, Bus: l.wire, Sign: l.sign, StopTimeout: 5 * time.Second, Listener: listener,
+		Sources: []source.Source{l.routes}, Observers: l.observers, Follower: l.follower, Bus: l.wire, Sign: l.sign, StopTimeout: 5 * time.Second, Listener: listener,
 		Farewell: func(context.Context) event.Kind { return l.kind }, Logger: slog.New(l.log),
 	})
 	ctx, cancel := context.WithCancel(l.t.Context())

@@ -164,6 +164,12 @@ func (l *loop) tellSystemd(now time.Time, s publish.Status) {
 
 // changed takes in what a source reported.
 func (l *loop) changed(now time.Time, changes []rib.Change) {
+	if f := l.cfg.Follower; f != nil {
+		f.Changed(changes)
+		if l.rib.Ready() {
+			f.Complete()
+		}
+	}
 	if l.rib.Ready() && !l.machine.Status().Ready {
 		l.machine.Ready(now)
 		close(l.ready)

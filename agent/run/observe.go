@@ -41,6 +41,9 @@ func (l *loop) observed(ctx context.Context, now time.Time, index int, part even
 		return
 	}
 	l.machine.Reported(now, l.report)
+	if f := l.cfg.Follower; f != nil {
+		f.Drain(l.report.Drain != "" || l.report.SelfCheck == event.Failed)
+	}
 	l.metrics.report(was, l.report)
 	l.logReport(ctx, was, l.report)
 }
@@ -88,9 +91,12 @@ func (l *loop) logReport(ctx context.Context, was, is event.Report) {
 	}
 }
 
-// troubles returns what keeps observers from seeing. That peers are unreachable is none: it is what there is to see.
+// troubles returns what keeps observers from seeing, and the follower from telling. That peers are unreachable is none: it is what there is to see.
 func (l *loop) troubles() []string {
 	var all []string
+	if f := l.cfg.Follower; f != nil && f.Trouble() != "" {
+		all = append(all, f.Trouble())
+	}
 	for _, o := range l.cfg.Observers {
 		if t, ok := o.(report.Troubled); ok && t.Trouble() != "" {
 			all = append(all, t.Trouble())

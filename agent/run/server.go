@@ -38,6 +38,9 @@ func (s *server) Run(ctx context.Context) error {
 	mux.HandleFunc("GET /healthz", s.healthz)
 	mux.HandleFunc("GET /debug/rib", s.rib)
 	mux.HandleFunc("GET /debug/peers", s.peers)
+	if f := s.loop.cfg.Follower; f != nil {
+		mux.HandleFunc("GET /debug/"+f.String(), func(w http.ResponseWriter, _ *http.Request) { reply(w, http.StatusOK, f.Detail()) })
+	}
 	mux.Handle("GET /metrics", promhttp.HandlerFor(s.loop.metrics.registry, promhttp.HandlerOpts{}))
 	srv := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second, WriteTimeout: time.Minute}
 	close(s.ready)

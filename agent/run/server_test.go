@@ -53,21 +53,28 @@ type served struct {
 	routes *routes
 	bus    *gate
 	url    string
+
+	follower run.Follower
 }
 
 func serve(t *testing.T, systemd run.Systemd, observers ...report.Observer) *served {
+	t.Helper()
+	return serveFollowed(t, systemd, nil, observers...)
+}
+
+func serveFollowed(t *testing.T, systemd run.Systemd, follower run.Follower, observers ...report.Observer) *served {
 	t.Helper()
 	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &served{t: t, routes: newRoutes("10.1.0.0/16"), bus: new(gate), url: "http://" + listener.Addr().String()}
+	s := &served{t: t, routes: newRoutes("10.1.0.0/16"), bus: new(gate), url: "http://" + listener.Addr().String(), follower: follower}
 	agent := run.New(run.Config{
 		Publish: publish.Config{
 			Domain: "lab", NVA: "nva1", Boot: "boot", Epoch: 5, Beat: publish.Beat{Every: time.Hour, Timeout: 3 * time.Hour},
 			Snapshot: time.Hour, Restart: time.Minute, MaxBytes: 192 << 10,
 		},
-		Sources: []source.Source{s.routes}, Observers: observers, Bus: s.bus, StopTimeout: 100 * time.Millisecond, Listener: listener, Systemd: systemd,
+		Sources: []source.Source{s.routes}, Observers: observers, Follower: s.follower, Bus: s.bus, StopTimeout: 100 * time.Millisecond, Listener: listener, Systemd: systemd,
 		Logger: slog.New(slog.DiscardHandler),
 	})
 	ctx, cancel := context.WithCancel(context.Background())

@@ -29,12 +29,9 @@ const (
 	exitUsage  = 78
 )
 
-// The agent is a guest on a machine that has other work: its memory matters more than the little time it computes. memoryLimit is
-// soft: above it the garbage collector works harder. GOMEMLIMIT and GOGC override both.
-const (
-	memoryLimit = 64 << 20
-	gcPercent   = 50
-)
+// The agent is a guest on a machine that has other work: its memory matters more than the little time it computes. memoryLimit, which the builds
+// choose, is soft: above it the garbage collector works harder. GOMEMLIMIT and GOGC override both.
+const gcPercent = 50
 
 func main() {
 	if os.Getenv("GOMEMLIMIT") == "" {

@@ -48,6 +48,9 @@ func serve(ctx context.Context, cfg *config.Config, log *slog.Logger, record str
 
 	agent := agentConfig(cfg, number, log)
 	agent.Bus = sender
+	if cfg.RouteServer != nil {
+		addRouteServer(&agent, cfg.RouteServer, cfg.OnStop, log)
+	}
 	if err = addObservers(&agent, cfg, log); err != nil {
 		return err
 	}

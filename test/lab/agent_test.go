@@ -37,16 +37,24 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// binary builds the agent with BGP as it is shipped, once.
-var binary = sync.OnceValues(func() (string, error) {
-	path := filepath.Join(buildDir, "pointsman-agent-bgp")
-	build := exec.Command("go", "build", "-tags", "bgp", "-trimpath", "-ldflags", "-s -w", "-o", path, "../../cmd/pointsman-agent")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("%w: %s", err, out)
-	}
-	return path, nil
-})
+// The agent as it is shipped, with BGP and without, each built once.
+var (
+	binary        = flavour("pointsman-agent-bgp", "-tags", "bgp")
+	netlinkBinary = flavour("pointsman-agent")
+)
+
+func flavour(name string, flags ...string) func() (string, error) {
+	return sync.OnceValues(func() (string, error) {
+		path := filepath.Join(buildDir, name)
+		args := append(append([]string{"build"}, flags...), "-trimpath", "-ldflags", "-s -w", "-o", path, "../../cmd/pointsman-agent")
+		build := exec.CommandContext(context.Background(), "go", args...)
+		build.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := build.CombinedOutput(); err != nil {
+			return "", fmt.Errorf("%w: %s", err, out)
+		}
+		return path, nil
+	})
+}
 
 func must(t *testing.T, err error) {
 	t.Helper()
@@ -79,29 +87,44 @@ const (
 
 // site is an NVA: a namespace with an agent in it and a broker.
 type site struct {
-	t    *testing.T
-	ns   *netns.NS
-	dir  string
-	pid  int
-	http *http.Client
+	t       *testing.T
+	ns      *netns.NS
+	address string
+	dir     string
+	pid     int
+	http    *http.Client
+	bus     *broker.Server
 }
 
 // newSite starts an agent with a BGP source; speaker is what stands under "bgp:" but for listen.
 func newSite(t *testing.T, speaker string) *site {
 	t.Helper()
-	s := &site{t: t, ns: netns.New(t), dir: t.TempDir()}
-	must(t, s.ns.Batch("link add eth0 type veth peer name wire", "addr add "+nvaAddress+"/24 dev eth0", "addr add "+nvaAddress6+"/64 dev eth0",
-		"link set eth0 up", "link set wire up", "route add local "+agentAddress+"/32 dev lo"))
-	var bus *broker.Server
+	s := newBareSite(t)
+	s.startAgent(speaker, "")
+	return s
+}
+
+// newBareSite makes an NVA without an agent.
+func newBareSite(t *testing.T) *site {
+	t.Helper()
+	s := &site{t: t, ns: netns.New(t), address: nvaAddress, dir: t.TempDir()}
+	must(t, s.ns.Batch("link add eth0 type veth peer name wire", "link set wire up"))
+	s.attach()
+	return s
+}
+
+// attach gives eth0, which is there, its addresses, and the namespace a broker.
+func (s *site) attach() {
+	t := s.t
+	t.Helper()
+	must(t, s.ns.Batch("addr add "+s.address+"/24 dev eth0", "addr add "+nvaAddress6+"/64 dev eth0", "link set eth0 up", "route add local "+agentAddress+"/32 dev lo"))
 	must(t, s.ns.Do(func() (err error) {
-		bus, err = broker.Start(broker.Config{Queues: []broker.QueueConfig{{Name: "route-events"}}})
+		s.bus, err = broker.Start(broker.Config{Queues: []broker.QueueConfig{{Name: "route-events"}}})
 		return err
 	}))
-	t.Cleanup(func() { _ = bus.Close() })
-	must(t, os.WriteFile(s.path("connection"), []byte(bus.ConnectionString("")), 0o600))
+	t.Cleanup(func() { _ = s.bus.Close() })
+	must(t, os.WriteFile(s.path("connection"), []byte(s.bus.ConnectionString("")), 0o600))
 	s.http = &http.Client{Transport: &http.Transport{DialContext: s.dial, DisableKeepAlives: true}, Timeout: 10 * time.Second}
-	s.startAgent(speaker)
-	return s
 }
 
 func (s *site) path(name string) string { return filepath.Join(s.dir, name) }
@@ -115,24 +138,29 @@ func (s *site) dial(ctx context.Context, network, address string) (c net.Conn, e
 	return c, err
 }
 
-func (s *site) startAgent(speaker string) {
+// startAgent starts the agent; speaker is what stands under "bgp:" but for listen, more is what stands beside sources.
+func (s *site) startAgent(speaker, more string) *process {
 	s.t.Helper()
 	path, err := binary()
 	must(s.t, err)
 	speaker = strings.ReplaceAll(strings.TrimSpace(speaker), "\n", "\n      ")
+	return s.runAgent(path, fmt.Sprintf("sources:\n  - bgp:\n      listen: %s:%s\n      %s\n%s\n", agentAddress, agentPort, speaker, more))
+}
+
+// runAgent starts a binary with a configuration, of which only who it is and where the bus is are given.
+func (s *site) runAgent(path, configuration string) *process {
+	s.t.Helper()
 	must(s.t, os.WriteFile(s.path("agent.yaml"), fmt.Appendf(nil, `
 domain: lab
 nva: nva1
 bus: {connectionStringFile: %[1]s/connection}
 stateDir: %[1]s
-sources:
-  - bgp:
-      listen: %[2]s:%[3]s
-      %[4]s
-`, s.dir, agentAddress, agentPort, speaker), 0o600))
+%[2]s
+`, s.dir, configuration), 0o600))
 	cmd := exec.CommandContext(s.t.Context(), path, "--config", s.path("agent.yaml"))
-	s.start("agent", cmd)
+	p := s.start("agent", cmd)
 	s.pid = cmd.Process.Pid
+	return p
 }
 
 // start starts a process in the namespace that ends with the test at the latest; what it says is shown if the test fails.
@@ -216,6 +244,34 @@ func (s *site) get(path string, into any) bool {
 	must(s.t, err)
 	must(s.t, json.Unmarshal(text, into))
 	return true
+}
+
+// metrics is what the agent shows at /metrics.
+func (s *site) metrics() string {
+	s.t.Helper()
+	req, err := http.NewRequestWithContext(s.t.Context(), http.MethodGet, "http://127.0.0.1:9810/metrics", nil)
+	must(s.t, err)
+	resp, err := s.http.Do(req)
+	if err != nil {
+		return "" // it is just starting
+	}
+	defer func() { _ = resp.Body.Close() }()
+	text, err := io.ReadAll(resp.Body)
+	must(s.t, err)
+	return string(text)
+}
+
+// metric is one of them: the sum over all labels.
+func (s *site) metric(name string) (sum float64) {
+	s.t.Helper()
+	for line := range strings.Lines(s.metrics()) {
+		if rest, ok := strings.CutPrefix(line, name); ok && (rest[0] == ' ' || rest[0] == '{') {
+			v, err := strconv.ParseFloat(strings.TrimSpace(rest[strings.LastIndexByte(rest, ' '):]), 64)
+			must(s.t, err)
+			sum += v
+		}
+	}
+	return sum
 }
 
 // until waits until something holds.

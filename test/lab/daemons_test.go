@@ -96,11 +96,16 @@ func (f *frr) restart() {
 	f.load()
 }
 
-// frrBGP is a configuration of bgpd that announces prefixes of both families to the agent.
-func frrBGP(as, agentAS int, extra []string, prefixes ...string) []string {
-	lines := append([]string{fmt.Sprintf("router bgp %d", as), " bgp router-id 10.0.2.4", " no bgp ebgp-requires-policy", " no bgp network import-check"}, extra...)
+// frrBGP is a configuration of bgpd at nvaAddress, in AS 65010, that announces prefixes of both families to the agent.
+func frrBGP(agentAS int, extra []string, prefixes ...string) []string {
+	return frrBGPAt(nvaAddress, 65010, agentAS, extra, prefixes...)
+}
+
+// frrBGPAt is the same at another address and in another AS.
+func frrBGPAt(address string, as, agentAS int, extra []string, prefixes ...string) []string {
+	lines := append([]string{fmt.Sprintf("router bgp %d", as), " bgp router-id " + address, " no bgp ebgp-requires-policy", " no bgp network import-check"}, extra...)
 	lines = append(lines, fmt.Sprintf(" neighbor %s remote-as %d", agentAddress, agentAS), " neighbor "+agentAddress+" port "+agentPort,
-		" neighbor "+agentAddress+" update-source "+nvaAddress, " neighbor "+agentAddress+" timers connect 1",
+		" neighbor "+agentAddress+" update-source "+address, " neighbor "+agentAddress+" timers connect 1",
 		" neighbor "+agentAddress+" advertisement-interval 0")
 	if as != agentAS {
 		lines = append(lines, " neighbor "+agentAddress+" ebgp-multihop 2")
@@ -122,6 +127,7 @@ type bird struct {
 	*site
 	as, agentAS int
 	graceful    bool
+	more        string // lines of the protocol
 	process     *process
 }
 
@@ -163,7 +169,7 @@ func (b *bird) write(prefixes ...string) {
 		graceful = "on"
 	}
 	must(b.t, os.WriteFile(b.path("bird.conf"), fmt.Appendf(nil, `
-router id 10.0.2.4;
+router id %s;
 protocol device {}
 protocol static four { ipv4; %s}
 protocol static six { ipv6; %s}
@@ -172,11 +178,12 @@ protocol bgp agent {
   neighbor %s port %s as %d;
   multihop 2;
   graceful restart %s;
+  %s
   connect delay time 1; connect retry time 1; error wait time 1, 1;
-  ipv4 { import none; export all; next hop address %s; };
+  ipv4 { import none; export all; next hop address %s; add paths on; };
   ipv6 { import none; export all; next hop address %s; };
 }
-`, v4.String(), v6.String(), nvaAddress, b.as, agentAddress, agentPort, b.agentAS, graceful, nvaAddress, nvaAddress6), 0o644))
+`, b.address, v4.String(), v6.String(), b.address, b.as, agentAddress, agentPort, b.agentAS, graceful, b.more, b.address, nvaAddress6), 0o644))
 }
 
 // say runs a command of birdc.

@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -28,6 +29,8 @@ type Open struct {
 	TwoByte  bool          // without the capability for AS numbers of four octets (RFC 6793)
 	IPv4Only bool          // no capability for IPv6
 	Restart  time.Duration // of the graceful restart capability, which names no family (RFC 4724, section 3); 0: without it
+	Hold     time.Duration // 0: 90 s
+	More     []byte        // further capabilities as they are
 }
 
 // Types of messages (RFC 4271, section 4.1).
@@ -171,12 +174,13 @@ func (o Open) bytes() []byte {
 	if o.Restart > 0 {
 		add(64, binary.BigEndian.AppendUint16(nil, uint16(o.Restart/time.Second))...)
 	}
+	caps = append(caps, o.More...)
 	as := uint16(23456) // AS_TRANS
 	if o.AS < 1<<16 {
 		as = uint16(o.AS)
 	}
 	b := binary.BigEndian.AppendUint16([]byte{4}, as)
-	b = binary.BigEndian.AppendUint16(b, 90) // hold time
+	b = binary.BigEndian.AppendUint16(b, uint16(cmp.Or(o.Hold, 90*time.Second)/time.Second))
 	b = append(b, o.ID.AsSlice()...)
 	b = append(b, byte(len(caps)+2), 2, byte(len(caps)))
 	return append(b, caps...)

@@ -21,6 +21,14 @@ func NewLargeCommunity(global, first, second uint32) Community {
 	return Community{global: global, first: first, second: second, large: true}
 }
 
+// Numbers returns the parts of a community: two of RFC 1997, where large is false, or three of RFC 8092.
+func (c Community) Numbers() (global, first, second uint32, large bool) {
+	return c.global, c.first, c.second, c.large
+}
+
+// MarshalText implements [encoding.TextMarshaler] in the form of String.
+func (c Community) MarshalText() ([]byte, error) { return []byte(c.String()), nil }
+
 // wellKnown are the communities with a name in FRR. Source: IANA, BGP Well-known Communities.
 func wellKnown() []struct {
 	name  string

@@ -1,4 +1,4 @@
-// Package gobgp is the [bgp.Speaker] on top of github.com/osrg/gobgp/v4, and the only package that imports it (docs/adr/0009).
+// Package gobgp is the [bgp.Speaker] on top of github.com/osrg/gobgp/v4, and the only package that runs its server (docs/adr/0009, 0017).
 //
 // What of gobgp is used, and why so:
 //
