@@ -96,6 +96,7 @@ type world struct {
 	told     []outcome.Event // what the topic took
 	mute     bool            // there is no topic
 	subnets  map[string][]netip.Prefix
+	hub      *hub // the Route Server; nil: there is none
 }
 
 type value struct {
@@ -341,6 +342,9 @@ func (w *world) function(a *actor) *reconcile.Reconcile {
 	if w.mute {
 		r.Topic = nil
 	}
+	if w.hub != nil {
+		r.Peers, r.Learned = hubPort{a}, hubPort{a}
+	}
 	return r
 }
 
@@ -480,7 +484,15 @@ func withdraw(ps ...netip.Prefix) func(*event.Event) {
 
 func (w *world) wake(cause string) {
 	w.t.Helper()
-	m, err := wake.Wake{Domain: "hub", Target: "spokes", Cause: cause}.Message()
+	w.wakeTarget("spokes", cause)
+	if w.hub != nil {
+		w.wakeTarget("rs", cause)
+	}
+}
+
+func (w *world) wakeTarget(target, cause string) {
+	w.t.Helper()
+	m, err := wake.Wake{Domain: "hub", Target: target, Cause: cause}.Message()
 	if err != nil {
 		w.t.Fatal(err)
 	}

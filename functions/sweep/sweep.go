@@ -58,7 +58,7 @@ func (s *Sweep) Handle(ctx context.Context) error {
 		for _, p := range d.Problems {
 			s.Log.ErrorContext(ctx, "the newest domain file is not valid, the last valid one is in force", slog.String("domain", name), slog.String("problem", p.String()))
 		}
-		for _, targets := range d.Config.Units(d.Config.Targets) {
+		for _, targets := range d.Config.Units(d.Config.All()) {
 			var unit []wake.Wake
 			for _, t := range targets {
 				unit = append(unit, wake.Wake{Domain: name, Target: t.Name, Cause: "sweep/" + s.Now().UTC().Format("20060102T1504")})
