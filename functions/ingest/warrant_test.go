@@ -73,7 +73,7 @@ func TestSignedOrdersAreTakenIn(t *testing.T) {
 	if !a.Order.Signed.Equal(time.Date(2026, 11, 23, 12, 0, 1, 0, time.UTC)) || len(w.parked) > 0 || w.refusedOrders().Count > 0 {
 		t.Errorf("signed %s, parked %v", a.Order.Signed, w.parked)
 	}
-	if line := strings.Join(w.history["history/hub/only-a/2026-11.jsonl"], ""); !strings.Contains(line, `"who":"desk (jo)","why":"change 4711","operator":"desk"`) {
+	if line := strings.Join(w.history["history/hub/only-a/2026-11-23.jsonl"], ""); !strings.Contains(line, `"who":"desk (jo)","why":"change 4711","operator":"desk"`) {
 		t.Errorf("history %s", line)
 	}
 }
