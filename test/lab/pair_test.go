@@ -16,8 +16,8 @@ import (
 	"github.com/pointsman/pointsman/test/netns"
 )
 
-// pair is an NVA with an agent, behind a router, and two real daemons in the place of the instances of a Route Server.
-type pair struct {
+// realHub is an NVA with an agent, behind a router, and two real daemons in the place of the instances of a Route Server.
+type realHub struct {
 	*testing.T
 	nva  *hubNVA
 	hubs [2]*site
@@ -69,11 +69,11 @@ func TestRouteServerPair(t *testing.T) {
 	p.have("the next agent", three)
 }
 
-func newPair(t *testing.T) *pair {
+func newPair(t *testing.T) *realHub {
 	t.Helper()
 	router := netns.New(t)
 	must(t, router.Sysctl("net.ipv4.ip_forward", "1"))
-	p := &pair{T: t}
+	p := &realHub{T: t}
 	for i, address := range []string{pairBIRD, pairFRR} {
 		s := &site{t: t, ns: netns.New(t), address: address, dir: t.TempDir()}
 		name := fmt.Sprint("hub", i)
@@ -100,7 +100,7 @@ func newPair(t *testing.T) *pair {
 	return p
 }
 
-func (p *pair) startBIRD() {
+func (p *realHub) startBIRD() {
 	s := p.hubs[0]
 	must(p.T, os.WriteFile(s.path("bird.conf"), []byte(`
 router id 10.0.1.6;
@@ -117,7 +117,7 @@ protocol bgp agent {
 	p.bird.launch()
 }
 
-func (p *pair) startFRR() {
+func (p *realHub) startFRR() {
 	p.frr = newFRR(p.hubs[1])
 	p.frr.configure(`router bgp 65515
  bgp router-id 10.0.1.10
@@ -141,12 +141,12 @@ exit
 }
 
 // have waits until both have exactly these routes of the agent's.
-func (p *pair) have(what string, routes ...string) {
+func (p *realHub) have(what string, routes ...string) {
 	p.Helper()
 	p.until(what, func() bool { return slices.Equal(p.birdRoutes(), routes) && slices.Equal(p.frrRoutes(), routes) })
 }
 
-func (p *pair) until(what string, holds func() bool) {
+func (p *realHub) until(what string, holds func() bool) {
 	p.Helper()
 	ctx, cancel := context.WithTimeout(p.Context(), time.Minute)
 	defer cancel()
@@ -162,7 +162,7 @@ func (p *pair) until(what string, holds func() bool) {
 }
 
 // birdRoutes are the agent's routes that BIRD has: "10.1.0.0/16 via 10.0.2.100 path 65010".
-func (p *pair) birdRoutes() []string {
+func (p *realHub) birdRoutes() []string {
 	out, err := exec.CommandContext(p.Context(), "birdc", "-s", p.hubs[0].path("bird.ctl"), "show", "route", "protocol", "agent", "all").CombinedOutput()
 	must(p.T, err)
 	var routes []string
@@ -184,7 +184,7 @@ func (p *pair) birdRoutes() []string {
 }
 
 // frrRoutes are the agent's routes that FRR has.
-func (p *pair) frrRoutes() []string {
+func (p *realHub) frrRoutes() []string {
 	out, err := p.hubs[1].ns.Run("vtysh", "-N", p.frr.name, "-c", "show bgp ipv4 unicast json")
 	must(p.T, err)
 	var answer struct {

@@ -59,8 +59,8 @@ func TestRecipesOfTheAgentAreValid(t *testing.T) {
 // beside is the address of what stands beside the NVA in the recipes: a branch, or the machine of the agent.
 const beside = "10.0.2.9"
 
-// neighbours makes the NVA's namespace, with the agent's address by a route, and one beside it.
-func neighbours(t *testing.T) (nva, other *site) {
+// pair makes the NVA's namespace, with the agent's address by a route, and one beside it.
+func pair(t *testing.T) (nva, other *site) {
 	t.Helper()
 	nva = &site{t: t, ns: netns.New(t), dir: t.TempDir()}
 	other = &site{t: t, ns: netns.New(t), dir: t.TempDir()}
@@ -154,7 +154,7 @@ func TestRecipes(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			run(neighbours(t))
+			run(pair(t))
 		})
 	}
 }
