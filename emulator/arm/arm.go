@@ -1,5 +1,5 @@
-// Package arm emulates Azure Resource Manager for Microsoft.Network route tables and their routes, as a server that the real
-// armnetwork client talks to. It imitates what recorded exchanges show, including what is awkward: a write answers before it is done,
+// Package arm emulates Azure Resource Manager for Microsoft.Network route tables and their routes, and Route Servers and their peers, as a server
+// that the real armnetwork client talks to. It imitates what recorded exchanges show, including what is awkward: a write answers before it is done,
 // the ETag changes when it is accepted and again when it completes, writes to a busy table are refused, quotas are enforced, and
 // polling URLs are several kilobytes long. [Server.Faults] adds what goes wrong in production.
 //
@@ -75,6 +75,17 @@ type Config struct {
 	TablesPerSubscription int
 	// PageSize is how many resources one page of a list holds; 0 means all.
 	PageSize int
+	// PeerDuration returns how long the next write of a Route Server's peer takes until its operation succeeds (Azure: about 80 s); nil means 0.
+	PeerDuration func() time.Duration
+	// LearnedDuration returns how long the next listing of learned or advertised routes takes (Azure: about 10 s); nil means 0.
+	LearnedDuration func() time.Duration
+	// PeersPerHub is the limit of BGP peers of a Route Server, and RoutesPerPeer that of the routes that it takes from each; 0 means 8 and 4,000.
+	PeersPerHub, RoutesPerPeer int
+	// HubBusy is how a write below a Route Server is answered while another one is in flight: BusyRetryable as for tables, anything else, also 0,
+	// 400 AnotherOperationInProgress, as it was seen on hubs.
+	HubBusy BusyMode
+	// HubIgnoresConditions makes writes of peers ignore If-Match and If-None-Match: that the provider heeds them there is not documented.
+	HubIgnoresConditions bool
 	// Subnets lists the ids of the subnets that each table (by id) is associated with; see [Server.Associate].
 	Subnets map[string][]string
 	// Buckets enables throttling by Limits.
@@ -121,6 +132,8 @@ type Server struct {
 	reads      reads
 	calls      []Call
 	observers  []func(Event)
+	hubs       map[string]*hub                               // by key of the id
+	source     func(peerID string, instance int) []PeerRoute // nil: what Learn set
 }
 
 // request is one authenticated request.
@@ -169,8 +182,10 @@ func Start(cfg Config) (*Server, error) {
 		latest:     map[string]*operation{},
 		quota:      newQuota(cfg.Limits),
 		reads:      newReads(),
+		hubs:       map[string]*hub{},
 	}
 	s.endpoints = s.routeEndpoints()
+	maps.Copy(s.endpoints, s.hubEndpoints())
 	for id, subnets := range cfg.Subnets {
 		s.Associate(id, subnets...)
 	}
@@ -184,10 +199,18 @@ func withDefaults(cfg Config) Config {
 	cfg.RoutesPerTable = cmp.Or(cfg.RoutesPerTable, 1000)
 	cfg.TablesPerSubscription = cmp.Or(cfg.TablesPerSubscription, 600)
 	cfg.Busy = cmp.Or(cfg.Busy, BusyRetryable)
+	cfg.PeersPerHub = cmp.Or(cfg.PeersPerHub, 8)
+	cfg.RoutesPerPeer = cmp.Or(cfg.RoutesPerPeer, 4000)
 	cfg.MaxCalls = cmp.Or(cfg.MaxCalls, 10_000)
 	instant := func() time.Duration { return 0 }
 	if cfg.WriteDuration == nil {
 		cfg.WriteDuration = instant
+	}
+	if cfg.PeerDuration == nil {
+		cfg.PeerDuration = instant
+	}
+	if cfg.LearnedDuration == nil {
+		cfg.LearnedDuration = instant
 	}
 	if cfg.Latency == nil {
 		cfg.Latency = instant

@@ -66,6 +66,8 @@ const (
 	OperationCanceled
 	// TableSeeded is a change by [Server.PutTable].
 	TableSeeded
+	// PeerSeeded is a change by [Server.PutPeer] or [Server.RemovePeer].
+	PeerSeeded
 )
 
 // String returns the kind's name.
@@ -81,18 +83,20 @@ func (k EventKind) String() string {
 		return "operation canceled"
 	case TableSeeded:
 		return "table seeded"
+	case PeerSeeded:
+		return "peer seeded"
 	}
 	return fmt.Sprintf("EventKind(%d)", int(k))
 }
 
-// Event is a change of a table, or the end of the operation that changed it.
+// Event is a change of a table or of a Route Server's peer, or the end of the operation that changed it.
 type Event struct {
 	// At is when it happened on the server's clock.
 	At   time.Time
 	Kind EventKind
-	// Table is the table's id.
+	// Table is the id of the table, or of the Route Server.
 	Table string
-	// Resource is what was written: the table, or a route of it.
+	// Resource is what was written: the table, a route of it, or a peer.
 	Resource string
 	// Action is the operation as rights name it: Microsoft.Network/routeTables/routes/write.
 	Action string
@@ -100,7 +104,7 @@ type Event struct {
 	Operation string
 	// Principal who asked for it, "" for PutTable.
 	Principal string
-	// Before and After are the table as a GET would show it; nil if there is none.
+	// Before and After are the table, or the peer, as a GET would show it; nil if there is none.
 	Before, After json.RawMessage
 }
 
@@ -116,9 +120,6 @@ func (s *Server) notify(e Event, before, after *table) {
 	if len(s.observers) == 0 {
 		return
 	}
-	if e.At.IsZero() {
-		e.At = s.cfg.Now()
-	}
 	if e.Resource == "" {
 		e.Resource = e.Table
 	}
@@ -130,6 +131,14 @@ func (s *Server) notify(e Event, before, after *table) {
 	}
 	if after != nil {
 		e.After = after.raw(s.view(after, latestVersion))
+	}
+	s.emit(e)
+}
+
+// emit tells the observers.
+func (s *Server) emit(e Event) {
+	if e.At.IsZero() {
+		e.At = s.cfg.Now()
 	}
 	for _, fn := range s.observers {
 		fn(e)

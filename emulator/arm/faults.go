@@ -171,10 +171,10 @@ func (f *Faults) refuse(r *request) *failure {
 	defer f.mu.Unlock()
 	for _, rule := range f.forbidden {
 		if rule.matches(r) {
-			return forbidden(r.principal, r.id.kind()+"/"+verb(r.method), r.id)
+			return forbidden(r.principal, action(*r), r.id)
 		}
 	}
-	if r.method == http.MethodGet || r.method == http.MethodPost { // the one that there is only asks
+	if r.method == http.MethodGet || r.method == http.MethodPost { // those that there are only ask
 		return nil
 	}
 	for _, scope := range f.locks {

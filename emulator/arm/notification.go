@@ -13,7 +13,7 @@ import (
 // Whether ARM publishes when a write is accepted or when its operation has ended is not documented; this is the end. It says who and what, but
 // neither the ETag nor the routes. Source: "Azure resource group as an Event Grid source".
 func (e Event) Notification() json.RawMessage {
-	done := e.Kind == OperationSucceeded || e.Kind == TableSeeded || e.Kind == WriteAccepted && e.Operation == ""
+	done := e.Kind == OperationSucceeded || e.Kind == TableSeeded || e.Kind == PeerSeeded || e.Kind == WriteAccepted && e.Operation == ""
 	if !done {
 		return nil
 	}
@@ -41,4 +41,9 @@ func (e Event) Notification() json.RawMessage {
 }
 
 // action returns the operation that a request is, as rights and notifications name it: Microsoft.Network/routeTables/routes/write.
-func action(r request) string { return r.id.kind() + "/" + verb(r.method) }
+func action(r request) string {
+	if r.method == http.MethodPost && strings.HasPrefix(r.id.pattern(), peerPattern+"/") { // …/bgpConnections/learnedRoutes/action
+		return r.id.kind() + "/action"
+	}
+	return r.id.kind() + "/" + verb(r.method)
+}

@@ -46,9 +46,11 @@ type operation struct {
 	failure   *failure
 	polls     int
 	before    *table
-	complete  func(*operation)
-	result    func() response // what operationResults answers in the end
-	stop      func() bool
+	// onlyLocation: its answers have a Location and nothing else to follow it by.
+	onlyLocation bool
+	complete     func(*operation)
+	result       func() response // what operationResults answers in the end
+	stop         func() bool
 }
 
 // begin starts op, which completes after duration, but not before the previous operation of the same resource.
@@ -147,8 +149,10 @@ func (op *operation) url(base, kind string) string {
 // asyncHeader returns the headers of the answer that starts op. A deletion has a Location too.
 func (s *Server) asyncHeader(r request, op *operation, location bool) http.Header {
 	header := http.Header{}
-	header.Set("Azure-AsyncOperation", op.url(r.base, "operations"))
-	header.Set("Azure-AsyncNotification", "Enabled")
+	if !op.onlyLocation {
+		header.Set("Azure-AsyncOperation", op.url(r.base, "operations"))
+		header.Set("Azure-AsyncNotification", "Enabled")
+	}
 	if location {
 		header.Set("Location", op.url(r.base, "operationResults"))
 	}

@@ -132,13 +132,18 @@ func (s *Server) checkWrite(r request, id resourceID, current *table) *failure {
 	if current != nil {
 		etag = current.etag
 	}
+	return unmet(r, id, etag)
+}
+
+// unmet applies If-Match and If-None-Match to what is there: its ETag, or "" for nothing.
+func unmet(r request, id resourceID, etag string) *failure {
 	if match := r.header.Get("If-Match"); match != "" {
 		given := quoteETag(match)
-		if current == nil || match != "*" && given != etag {
+		if etag == "" || match != "*" && given != etag {
 			return etagMismatch(id, given, etag)
 		}
 	}
-	if none := r.header.Get("If-None-Match"); none != "" && current != nil && (none == "*" || quoteETag(none) == etag) {
+	if none := r.header.Get("If-None-Match"); none != "" && etag != "" && (none == "*" || quoteETag(none) == etag) {
 		return etagMismatch(id, quoteETag(none), etag)
 	}
 	return nil
@@ -156,9 +161,12 @@ func (s *Server) noOp(r request, t *table) response {
 }
 
 // finished returns an operation of t that has already succeeded.
-func (s *Server) finished(r request, t *table) *operation {
+func (s *Server) finished(r request, t *table) *operation { return s.ended(r, t.id, t.location) }
+
+// ended returns an operation that has already succeeded.
+func (s *Server) ended(r request, target resourceID, location string) *operation {
 	op := &operation{
-		id: newGUID(), target: t.id, location: t.location, version: r.version, principal: r.principal,
+		id: newGUID(), target: target, location: location, version: r.version, principal: r.principal,
 		due: s.cfg.Now(), status: opSucceeded, result: func() response { return response{status: http.StatusNoContent} },
 	}
 	s.operations[op.id] = op

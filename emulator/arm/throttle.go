@@ -141,6 +141,9 @@ func (s *Server) region(id resourceID) string {
 		if t := s.tables[id[:8].key()]; t != nil {
 			return t.location
 		}
+		if h := s.hubs[id[:8].key()]; h != nil {
+			return h.location
+		}
 	}
 	return s.groups[id.groupKey()].location
 }
