@@ -24,11 +24,11 @@ import (
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/arm"
-	"github.com/Azure/azure-sdk-for-go/sdk/azcore/cloud"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/runtime"
 	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/network/armnetwork/v11"
 
+	"github.com/pointsman/pointsman/azure/internal/armclient"
 	"github.com/pointsman/pointsman/azure/internal/httperror"
 	"github.com/pointsman/pointsman/shared/fault"
 	"github.com/pointsman/pointsman/shared/plan"
@@ -39,12 +39,6 @@ const (
 	defaultPollCeiling = 2 * time.Second
 	// defaultOperationTimeout: a route table write takes 1 to 10 s; what takes longer is looked at again by the next wake.
 	defaultOperationTimeout = 2 * time.Minute
-	// Reads may be repeated shortly (about 0.2 and 0.6 s); a service that asks for more gets its wish through Throttled.
-	readRetries       = 2
-	readRetryDelay    = 200 * time.Millisecond
-	readMaxRetryDelay = 2 * time.Second
-	// tryTimeout bounds one request; a table of 1,000 routes is some 400 kB.
-	tryTimeout = 30 * time.Second
 )
 
 // Config says how to reach Azure Resource Manager.
@@ -138,7 +132,7 @@ func (c *Client) Put(ctx context.Context, table plan.Table, edit plan.Edit) erro
 // onceIfMatch is for the PUT alone, not for the polls: the condition, and a single try.
 func onceIfMatch(ctx context.Context, etag string, captured **http.Response) context.Context {
 	ctx = policy.WithHTTPHeader(ctx, http.Header{"If-Match": {etag}})
-	ctx = policy.WithRetryOptions(ctx, policy.RetryOptions{MaxRetries: -1, TryTimeout: tryTimeout})
+	ctx = policy.WithRetryOptions(ctx, armclient.Once())
 	return policy.WithCaptureResponse(ctx, captured)
 }
 
@@ -215,34 +209,7 @@ func (c *Client) resolve(id string) (*arm.ResourceID, *armnetwork.RouteTablesCli
 }
 
 func (c *Client) options() *arm.ClientOptions {
-	return &arm.ClientOptions{
-		// The custom role has no right to register resource providers, and a table to read proves that it is registered.
-		DisableRPRegistration: true,
-		ClientOptions: azcore.ClientOptions{
-			Cloud:     c.cloud(),
-			Transport: c.cfg.Transport,
-			Retry: policy.RetryOptions{
-				MaxRetries:    readRetries,
-				TryTimeout:    tryTimeout,
-				RetryDelay:    readRetryDelay,
-				MaxRetryDelay: readMaxRetryDelay,
-			},
-			PerRetryPolicies: []policy.Policy{&observer{now: c.cfg.Now, onCall: c.cfg.OnCall, meter: c.meter}},
-		},
-	}
-}
-
-func (c *Client) cloud() cloud.Configuration {
-	if c.cfg.Endpoint == "" {
-		return cloud.AzurePublic
-	}
-	audience := cmp.Or(c.cfg.Audience, cloud.AzurePublic.Services[cloud.ResourceManager].Audience)
-	return cloud.Configuration{
-		ActiveDirectoryAuthorityHost: cloud.AzurePublic.ActiveDirectoryAuthorityHost,
-		Services: map[cloud.ServiceName]cloud.ServiceConfiguration{
-			cloud.ResourceManager: {Endpoint: c.cfg.Endpoint, Audience: audience},
-		},
-	}
+	return armclient.Options(c.cfg.Endpoint, c.cfg.Audience, c.cfg.Transport, &observer{now: c.cfg.Now, onCall: c.cfg.OnCall, meter: c.meter})
 }
 
 // sleep waits for d or until the context ends.

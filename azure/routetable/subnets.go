@@ -9,6 +9,7 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/arm"
 	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/network/armnetwork/v11"
 
+	"github.com/pointsman/pointsman/azure/internal/armfault"
 	"github.com/pointsman/pointsman/azure/internal/httperror"
 	"github.com/pointsman/pointsman/shared/fault"
 	"github.com/pointsman/pointsman/shared/route"
@@ -58,7 +59,7 @@ func prefixesOf(id string, s armnetwork.Subnet) ([]netip.Prefix, error) {
 func classifySubnet(id string, err error) error {
 	e, ok := httperror.From(err)
 	if !ok {
-		return unanswered(fmt.Errorf("subnet %s: read: %w", id, err))
+		return armfault.Unanswered(fmt.Errorf("subnet %s: read: %w", id, err))
 	}
 	f := decide(e)
 	if f.Code == "" {

@@ -27,6 +27,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/pointsman/pointsman/shared/config"
 )
@@ -308,4 +309,10 @@ func (w *world) find(match func(Peer) bool) (Peer, bool) {
 		return Peer{}, false
 	}
 	return w.peers[i], true
+}
+
+// Progress is how an operation of the service is doing.
+type Progress struct {
+	Done  bool
+	After time.Duration // how long to wait before asking again, as the service has it; 0: it does not say
 }
