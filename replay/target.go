@@ -162,8 +162,10 @@ func (t *target) install() {
 func (t *target) cell(s int) *cell {
 	for len(t.cells) <= s {
 		p := t.world.slots[len(t.cells)].prefix
-		how := t.cfg.SelectionFor(p)
-		t.cells = append(t.cells, cell{wanted: t.cfg.Wants(p) && selection.Unfronted(how, p) == "", how: how})
+		how, via := t.cfg.SelectionFor(p), t.world.domain.ViaOf(p)
+		// Nobody knows of a journal what a Route Server had learned, so overrides are not replayed.
+		inTable := via == config.ViaUDR || via == config.ViaBoth
+		t.cells = append(t.cells, cell{wanted: inTable && t.cfg.Wants(p) && selection.Unfronted(how, p) == "", how: how})
 	}
 	return &t.cells[s]
 }

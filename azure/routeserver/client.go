@@ -11,7 +11,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net/http"
 	"net/netip"
 	"slices"
@@ -36,7 +35,6 @@ type Config struct {
 	Endpoint, Audience string
 	Transport          policy.Transporter // nil: the SDK's own
 	Now                func() time.Time   // nil: time.Now
-	Logger             *slog.Logger       // nil: none
 }
 
 // Client reads and writes the peers of Route Servers of any subscription. Its methods may be called by several goroutines at once; every error has a
@@ -53,9 +51,6 @@ func New(cfg Config) (*Client, error) {
 	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
-	}
-	if cfg.Logger == nil {
-		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
 	return &Client{cfg: cfg}, nil
 }

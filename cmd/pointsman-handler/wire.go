@@ -14,6 +14,7 @@ import (
 	"github.com/pointsman/pointsman/azure/blob"
 	"github.com/pointsman/pointsman/azure/eventgrid"
 	"github.com/pointsman/pointsman/azure/identity"
+	"github.com/pointsman/pointsman/azure/routeserver"
 	"github.com/pointsman/pointsman/azure/routetable"
 	"github.com/pointsman/pointsman/azure/servicebus"
 	"github.com/pointsman/pointsman/functions/belief"
@@ -59,6 +60,10 @@ func wire(s settings, log *slog.Logger) (map[string]invocation.Function, error) 
 	if err != nil {
 		return nil, fmt.Errorf("route tables: %w", err)
 	}
+	servers, err := routeserver.New(routeserver.Config{Credential: credential, Endpoint: s.armEndpoint, Audience: s.armAudience})
+	if err != nil {
+		return nil, fmt.Errorf("route servers: %w", err)
+	}
 	wakes := counted{sender}
 	store := documents.NewStore(state, parallelReads)
 	lot := ingest.ShelfLot{Shelf: poison}
@@ -67,6 +72,7 @@ func wire(s settings, log *slog.Logger) (map[string]invocation.Function, error) 
 		in.Journal = documents.NewJournal(state)
 	}
 	re := &reconcile.Reconcile{Store: store, Tables: tables, Subnets: tables, Meter: tables, Wakes: wakes, Now: time.Now, NewRun: rand.Text, Lease: lease, Log: log}
+	re.Peers, re.Learned = servers, servers
 	sw := &sweep.Sweep{Store: store, Wakes: wakes, Now: time.Now, Spread: sweepSpread, Log: log, Retention: documents.NewRetention(state, s.historyDays, s.journalDays)}
 	st := &status.Status{Store: store, Lot: lot, Now: time.Now}
 	dr := &drift.Drift{Store: store, Wakes: wakes, Lot: lot, Own: drift.Identity{AppID: s.clientID, ObjectID: s.objectID}, Now: time.Now, Log: log}

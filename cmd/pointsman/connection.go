@@ -11,6 +11,7 @@ import (
 
 	"github.com/pointsman/pointsman/azure/blob"
 	"github.com/pointsman/pointsman/azure/identity"
+	"github.com/pointsman/pointsman/azure/routeserver"
 	"github.com/pointsman/pointsman/azure/routetable"
 	"github.com/pointsman/pointsman/functions/documents"
 	"github.com/pointsman/pointsman/shared/fault"
@@ -113,6 +114,19 @@ func (c *connection) tables() (*routetable.Client, error) {
 		return nil, fmt.Errorf("%w: %w", errInput, err)
 	}
 	return tables, nil
+}
+
+// servers opens the way to Route Servers; nothing is connected yet.
+func (c *connection) servers() (*routeserver.Client, error) {
+	credential, err := c.credential()
+	if err != nil {
+		return nil, err
+	}
+	servers, err := routeserver.New(routeserver.Config{Credential: credential, Endpoint: c.armEndpoint, Audience: c.armAudience})
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", errInput, err)
+	}
+	return servers, nil
 }
 
 // readOnly is a state store that is only read: every write loses the race against a writer that does not exist, which is what the one

@@ -66,6 +66,7 @@ type explanation struct {
 	Domain     string     `json:"domain"`
 	Target     string     `json:"target"`
 	Wanted     bool       `json:"wanted"` // the domain file lets the prefix into the target
+	Via        string     `json:"via"`    // what brings it into the VNet
 	Candidates []suitor   `json:"candidates"`
 	Mode       string     `json:"mode"` // how the domain file has next hops chosen
 	Chosen     []string   `json:"chosen,omitempty"`
@@ -78,6 +79,7 @@ type explanation struct {
 	Refused    []string   `json:"refused,omitempty"`
 	LastWrite  time.Time  `json:"lastReconcile,omitzero"`
 	Outcome    string     `json:"outcome,omitempty"`
+	Learned    []string   `json:"learned,omitempty"` // how a Route Server stands with its peers
 }
 
 // suitor is one NVA with what it says of the prefix.
@@ -123,6 +125,9 @@ func (r *reader) explanations(ctx context.Context, views []view, prefixes []neti
 	for _, p := range prefixes {
 		for i, v := range views {
 			e := v.explain(p)
+			if v.server != nil {
+				e = v.explainPeers(p)
+			}
 			if c, known := changes[i][p.String()]; known {
 				e.LastChange = &c
 			}
@@ -146,7 +151,7 @@ func printExplanations(w io.Writer, output string, all []explanation) error {
 
 func (v view) explain(p netip.Prefix) explanation {
 	e := explanation{
-		Prefix: p.String(), Domain: v.domain.Name, Target: v.target.Name, Wanted: v.target.Wants(p), Candidates: v.suitors(p), Installed: v.installed(p), Plan: v.planFor(p),
+		Prefix: p.String(), Domain: v.domain.Name, Target: v.target.Name, Wanted: v.target.Wants(p) && v.domain.ViaOf(p) != config.ViaRouteServer, Via: v.domain.ViaOf(p).String(), Candidates: v.suitors(p), Installed: v.installed(p), Plan: v.planFor(p),
 		LastWrite: v.doc.Result.At,
 	}
 	if !v.doc.Result.At.IsZero() {
@@ -253,10 +258,20 @@ func (e explanation) text(w io.Writer) error {
 	line := func(format string, args ...any) { _, _ = fmt.Fprintf(tab, format+"\n", args...) } // the writer keeps its error for Flush
 	line("%s in domain %s, target %s", e.Prefix, e.Domain, e.Target)
 	if !e.Wanted {
-		line("  the domain file keeps it out of this target (prefixes)")
+		line("  the domain file keeps it out of this target (prefixes, or via %s)", e.Via)
+	}
+	if e.Wanted && e.Via != config.ViaUDR.String() {
+		line("  it goes via %s", e.Via)
 	}
 	for _, s := range e.Candidates {
 		line("  %s\tpreference %d\t%s\t%s\t%s", s.NVA, s.Preference, s.word(), s.life(), s.NextHop)
+	}
+	if e.Learned != nil {
+		for _, text := range e.Learned {
+			line("  %s", text)
+		}
+		line("  plan: %s", e.Plan)
+		return flush(tab)
 	}
 	if len(e.Chosen) > 0 {
 		line("  chosen: %s %s (%s)", strings.Join(e.Chosen, ", "), e.Rule, e.Mode)
@@ -281,6 +296,10 @@ func (e explanation) text(w io.Writer) error {
 	if e.Outcome != "" {
 		line("  last reconcile: %s at %s", e.Outcome, stamp(e.LastWrite))
 	}
+	return flush(tab)
+}
+
+func flush(tab *tabwriter.Writer) error {
 	if err := tab.Flush(); err != nil {
 		return fmt.Errorf("print: %w", err)
 	}

@@ -16,6 +16,7 @@ import (
 
 	"github.com/pointsman/pointsman/azure/blob"
 	"github.com/pointsman/pointsman/shared/outcome"
+	"github.com/pointsman/pointsman/shared/peering"
 	"github.com/pointsman/pointsman/shared/route"
 	"github.com/pointsman/pointsman/shared/stage"
 	"github.com/pointsman/pointsman/shared/state"
@@ -77,6 +78,28 @@ type written struct {
 	Group string   `json:"group,omitempty"`
 	View  string   `json:"view,omitempty"`
 	Skew  *float64 `json:"skewSeconds,omitempty"`
+	// A line about a peer is the end of an operation on a Route Server.
+	Hub  string     `json:"virtualHub,omitempty"`
+	Peer *peerEnded `json:"peer,omitempty"`
+}
+
+// peerEnded is an operation on a peer that has ended.
+type peerEnded struct {
+	Operation peering.Kind `json:"operation"`
+	Name      string       `json:"name"`
+	Address   netip.Addr   `json:"address"`
+	ASN       uint32       `json:"asn"`
+	Seconds   float64      `json:"seconds"`
+	Error     string       `json:"error,omitempty"`
+}
+
+// String returns the operation as history prints it.
+func (p peerEnded) String() string {
+	text := fmt.Sprintf("%s, %.0f s", peering.Step{Kind: p.Operation, Name: p.Name, Address: p.Address, ASN: p.ASN}, p.Seconds)
+	if p.Error != "" {
+		text += ", failed: " + p.Error
+	}
+	return text
 }
 
 type moved struct {
@@ -240,6 +263,9 @@ func (x written) text(detailed bool) string {
 		return fmt.Sprintf("%s  %s\n", stamp(x.At), spoken(*x.Order))
 	case x.Group != "" && x.Skew != nil:
 		return fmt.Sprintf("%s  the tables of group %s agree, %.1f s after one another\n", stamp(x.At), x.Group, *x.Skew)
+	}
+	if x.Peer != nil {
+		return fmt.Sprintf("%s  %s\n", stamp(x.At), x.Peer)
 	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s  +%d ~%d -%d  by %s", stamp(x.At), len(x.Adds), len(x.Moves), len(x.Removals), x.Cause)

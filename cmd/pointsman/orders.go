@@ -239,7 +239,10 @@ func (o *ordering) watch(ctx context.Context, given order.Order, m message.Messa
 		return nil, stateTrouble(ctx, err)
 	}
 	_, nva := d.Config.NVA(given.NVA)
-	_, target := d.Config.Target(given.Target)
+	_, target := d.Config.Keeps(given.Target)
+	if _, hub := d.Config.RouteServer(given.Target); hub && given.Kind.OfPlan() {
+		return nil, fmt.Errorf("%w: target %s is a Route Server, whose operations need no approval: see apply in the domain file", errInput, given.Target)
+	}
 	if given.Kind.OfNVA() && !nva || !given.Kind.OfNVA() && !target {
 		return nil, fmt.Errorf("%w: the domain file %s has no %s", errInput, given.Domain, given.Subject())
 	}
@@ -326,7 +329,7 @@ func word(doc *state.Target) string {
 
 // target waits until the order stands in the target's document and, for an approval, has ended one way or the other.
 func (w *watch) target(ctx context.Context) (done bool, text string, _ error) {
-	t, _ := w.domain.Target(w.order.Target)
+	t, _ := w.domain.Keeps(w.order.Target)
 	doc, _, err := w.store.Target(ctx, w.order.Domain, t)
 	if err != nil {
 		return false, "", stateTrouble(ctx, err)

@@ -73,11 +73,14 @@ type plannedChange struct {
 }
 
 func printPlans(w io.Writer, output string, views []view) error {
-	plans := make([]targetPlan, len(views))
+	plans := make([]printable, len(views))
 	changed := false
 	for i, v := range views {
 		plans[i] = v.planned()
-		changed = changed || !v.plan.Empty()
+		if v.server != nil {
+			plans[i] = v.plannedPeers()
+		}
+		changed = changed || v.changed()
 	}
 	if err := writePlans(w, output, plans); err != nil {
 		return err
@@ -88,7 +91,10 @@ func printPlans(w io.Writer, output string, views []view) error {
 	return nil
 }
 
-func writePlans(w io.Writer, output string, plans []targetPlan) error {
+// printable is a plan of a route table or of a Route Server.
+type printable interface{ text(w io.Writer) error }
+
+func writePlans(w io.Writer, output string, plans []printable) error {
 	if output == "json" {
 		return printJSON(w, plans)
 	}

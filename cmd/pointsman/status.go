@@ -132,6 +132,11 @@ func domainRows(row func(...string), d status.Domain) {
 		for _, text := range decisions(t) {
 			row("    " + text)
 		}
+		if t.RouteServer != nil {
+			for _, text := range t.RouteServer.Lines() {
+				row("    " + text)
+			}
+		}
 		for _, c := range t.Carried {
 			if c.Why != selection.Best.String() {
 				row(fmt.Sprintf("    %d prefixes go to %s: %s", len(c.Prefixes), strings.Join(c.NVAs, ", "), c.Why))

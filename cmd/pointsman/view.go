@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/pointsman/pointsman/azure/routeserver"
 	"github.com/pointsman/pointsman/azure/routetable"
 	"github.com/pointsman/pointsman/functions/documents"
 	"github.com/pointsman/pointsman/shared/answer"
@@ -27,6 +28,7 @@ type reader struct {
 
 	store  *documents.Store
 	routes *routetable.Client
+	peers  *routeserver.Client
 }
 
 func (r *reader) flags(cmd *cobra.Command) {
@@ -51,6 +53,8 @@ type view struct {
 
 	ownSubnet error   // why the table is never written; nil: it may be
 	unread    []error // subnets of which that is not known
+
+	server *serverView // of a Route Server; nil: the target is a route table
 }
 
 // views reads all that is asked for, table first, as Reconcile does.
@@ -60,6 +64,9 @@ func (r *reader) views(ctx context.Context) ([]view, error) {
 		return nil, err
 	}
 	if r.routes, err = r.tables(); err != nil {
+		return nil, err
+	}
+	if r.peers, err = r.servers(); err != nil {
 		return nil, err
 	}
 	domains, err := r.domains(ctx)
@@ -73,6 +80,16 @@ func (r *reader) views(ctx context.Context) ([]view, error) {
 				continue
 			}
 			v, failed := r.view(ctx, d, t)
+			if failed != nil {
+				return nil, failed
+			}
+			out = append(out, v)
+		}
+		for _, hub := range d.Config.RouteServers {
+			if r.target != "" && r.target != hub.Name {
+				continue
+			}
+			v, failed := r.serverView(ctx, d, hub)
 			if failed != nil {
 				return nil, failed
 			}
@@ -140,9 +157,13 @@ func (r *reader) view(ctx context.Context, d documents.Domain, t config.Target) 
 			return v, err
 		}
 	}
+	standing, err := r.standing(ctx, d.Config)
+	if err != nil {
+		return v, err
+	}
 	v.rules = answer.Rules(d.Config, t, v.doc.Owns)
 	v.in = selection.Input{
-		Domain: d.Config, Target: t, NVAs: docs, Installed: v.rules.Installed(v.table), Now: now, NoECMP: v.doc.NoECMP.Holds(d.ETag, now), Stay: stays,
+		Domain: d.Config, Target: t, NVAs: docs, Installed: v.rules.Installed(v.table), Now: now, NoECMP: v.doc.NoECMP.Holds(d.ETag, now), Stay: stays, Standing: standing,
 	}
 	v.selected = selection.Select(v.in)
 	v.rules = answer.Guarded(v.rules, v.in, v.selected.Live)
@@ -176,7 +197,7 @@ func (r *reader) ownSubnet(ctx context.Context, v view) (unread []error, refused
 func (v view) withheld() string {
 	a := v.doc.Approval
 	switch p := v.doc.Pause; {
-	case v.plan.Empty():
+	case !v.changed():
 	case v.ownSubnet != nil:
 		return v.ownSubnet.Error()
 	case p.On:

@@ -123,7 +123,7 @@ func (d *Drift) take(ctx context.Context, e notice) (result, error) {
 	return woken, nil
 }
 
-// wakes returns a wake for each target whose table, or a route of it, the event is about. A domain without a valid file has no targets; every
+// wakes returns a wake for each target whose table or Route Server, or a route or peer of it, the event is about. A domain without a valid file has no targets; every
 // other trouble is an error, or the event would be lost.
 func (d *Drift) wakes(ctx context.Context, e notice) ([]wake.Wake, error) {
 	names, err := d.Store.Domains(ctx)
@@ -141,7 +141,7 @@ func (d *Drift) wakes(ctx context.Context, e notice) ([]wake.Wake, error) {
 			failed = errors.Join(failed, trouble)
 			continue
 		}
-		for _, t := range domain.Config.Targets {
+		for _, t := range domain.Config.All() {
 			if within(e.Resource, t.RouteTable) {
 				hand := e.hand()
 				out = append(out, wake.Wake{Domain: name, Target: t.Name, Cause: "drift/" + e.ID, Hand: &hand})

@@ -28,6 +28,7 @@ import (
 const (
 	group  = "/subscriptions/00000000-0000-0000-0000-00000000beef/resourceGroups/hub"
 	spokes = group + "/providers/Microsoft.Network/routeTables/spokes"
+	hub    = group + "/providers/Microsoft.Network/virtualHubs/rs"
 	appID  = "11111111-2222-3333-4444-555555555555"
 	object = "99999999-2222-3333-4444-555555555555"
 )
@@ -53,7 +54,7 @@ func newWorld() *world {
 	}
 	return &world{
 		counts: map[string]uint64{}, broken: map[string]error{"draft": fault.New(fault.Poison, "not valid")},
-		domains: map[string]documents.Domain{"hub": target("spokes", spokes), "edge": target("long", spokes+"-2")},
+		domains: map[string]documents.Domain{"hub": target("spokes", spokes), "edge": target("long", spokes+"-2"), "bgp": {Config: &config.Domain{RouteServers: []config.RouteServer{{Name: "rs", VirtualHub: hub}}}}},
 	}
 }
 
@@ -152,6 +153,7 @@ func TestEvents(t *testing.T) {
 		{"without claims", written(spokes, nil), "woken", []string{"hub/spokes/drift/9aeb0fdf"}},
 		{"ids compare without case", written(upper, person), "woken", []string{"hub/spokes/drift/9aeb0fdf"}},
 		{"a table whose name begins alike", written(spokes+"-2", person), "woken", []string{"edge/long/drift/9aeb0fdf"}},
+		{"a person removes a peer of a Route Server", strings.Replace(written(hub+"/bgpConnections/pointsman-nva-a", person), "ResourceWriteSuccess", "ResourceDeleteSuccess", 1), "woken", []string{"bgp/rs/drift/9aeb0fdf"}},
 		{"a table that is nobody's", written(spokes+"-3", person), "other", nil},
 		{"another resource", written(group+"/providers/Microsoft.Network/virtualNetworks/v", person), "other", nil},
 		{"our own write, by application", written(spokes, map[string]string{"appid": strings.ToUpper(appID)}), "own", nil},

@@ -354,7 +354,7 @@ func (i *Ingest) post(ctx context.Context, d *config.Domain, doc *state.NVA, eta
 	}
 	fed := d.FedBy(doc.Name)
 	if doc.Wide {
-		fed = d.Targets
+		fed = d.All()
 	}
 	for _, t := range slices.Concat(d.Units(fed)...) { // the wakes of a group one after the other
 		m, err := wakeFor(d.Name, t.Name, doc, g).Message()

@@ -90,7 +90,7 @@ func (i *Ingest) saveRefused(ctx context.Context, domain string, orders []Parked
 // saves the document at the same time would have to know of. A wake has its order's id, by which a broker with duplicate detection drops the second one; people are shown
 // one of two equal lines.
 func (i *Ingest) takeTarget(ctx context.Context, d *config.Domain, g *group) ([]Parked, error) {
-	t, known := d.Target(g.target)
+	t, known := d.Keeps(g.target)
 	if !known {
 		return i.parkAll(g, fault.New(fault.Poison, "the domain file %s has no target %s", g.domain, g.target).WithAdvice("correct the name, or the domain")), nil
 	}

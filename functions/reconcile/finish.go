@@ -21,8 +21,9 @@ const longestRun = 10 * time.Minute
 // ended is how a run of the protocol ended.
 type ended struct {
 	state.Result
-	view  *view // nil where the table or the documents could not be read, or the table not be written
-	retry time.Duration
+	view   *view   // nil where the table or the documents could not be read, or the table not be written
+	server *server // of a Route Server
+	retry  time.Duration
 }
 
 // finish saves the result and takes the intent back. It is not done when news was left to this run meanwhile, or when another run began that this
@@ -53,6 +54,9 @@ func (x *run) finish(ctx context.Context, e ended) (done bool, err error) {
 	x.result = e
 	x.report(ctx, e)
 	err = errors.Join(x.followUp(ctx, e), x.agree(ctx))
+	if e.server != nil {
+		err = errors.Join(err, e.server.lookOn(ctx))
+	}
 	x.publish(ctx)
 	return true, err
 }
@@ -89,6 +93,9 @@ func (x *run) record(doc *state.Target, e ended) {
 	x.decide(doc, e)
 	if x.subnets != nil {
 		doc.Subnets = x.subnets
+	}
+	if e.server != nil {
+		e.server.record(doc, e)
 	}
 	if e.view == nil {
 		return
@@ -183,6 +190,9 @@ func (x *run) followUp(ctx context.Context, e ended) error {
 	case state.Failed:
 		return x.again(ctx, x.wake, "retry", backOff(x.wake.Attempt), x.wake.Attempt+1)
 	case state.Waiting:
+		if e.view == nil { // for an operation on a peer (lookOn)
+			return nil
+		}
 		return x.again(ctx, x.wake, "due", e.view.fireAt.Sub(x.Now()), 0)
 	case state.Written, state.Unchanged, state.Refused, state.Observed, state.Held:
 		if e.view != nil && !e.view.selected.NextLook.IsZero() {

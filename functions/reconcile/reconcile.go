@@ -52,7 +52,7 @@ type Wakes interface {
 	Send(ctx context.Context, m message.Message, at time.Time) error
 }
 
-// Reconcile is the function. All fields but Meter, Topic and Subnets are needed.
+// Reconcile is the function. All fields but Meter, Topic, Subnets, Peers and Learned are needed.
 type Reconcile struct {
 	Store  Store
 	Tables Tables
@@ -65,6 +65,9 @@ type Reconcile struct {
 	Log    *slog.Logger
 	// Subnets keeps tables of the NVAs' own subnets from being written; nil: no table is refused for that.
 	Subnets Subnets
+	// Peers and Learned keep Route Servers; nil: none is kept.
+	Peers   Peers
+	Learned Learned
 }
 
 const (
@@ -115,7 +118,7 @@ func (r *Reconcile) Handle(ctx context.Context, m invocation.Message) error {
 //  7. save the result and take the intent back, then send what must be looked at later. A target of a group looks at the others then
 //     (group.go). What the outside is told comes after that (outcome.go). The message is completed last, by the host.
 //
-// What is known of the quota is noted beside this, before a write that may wait for it and after one that drew on it (shortage.go). A crash leaves an
+// Of a Route Server, steps 2 to 6 are others (routeserver.go). What is known of the quota is noted beside this, before a write that may wait for it and after one that drew on it (shortage.go). A crash leaves an
 // intent that runs out and a message that comes again.
 func (r *Reconcile) reconcile(ctx context.Context, w wake.Wake, m invocation.Message, log *slog.Logger) error {
 	x := &run{Reconcile: r, wake: w, message: m, id: r.NewRun(), started: r.Now(), log: log}
@@ -135,7 +138,11 @@ func (x *run) protocol(ctx context.Context) error {
 	}
 	for done := false; !done && err == nil; {
 		var e ended
-		if e, err = x.work(ctx); err != nil {
+		work := x.work
+		if x.server != nil {
+			work = x.serve
+		}
+		if e, err = work(ctx); err != nil {
 			return errors.Join(err, x.release(ctx))
 		}
 		step = x.span.Step("save")

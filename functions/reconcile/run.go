@@ -47,6 +47,9 @@ type run struct {
 
 	subnets []state.Subnet // what is known of the table's subnets; nil: they were not looked at
 
+	server *config.RouteServer // nil: the target is a route table
+	known  *state.RouteServer  // the run's own; what of it was saved is in doc
+
 	ahead    bool            // what a write makes of the managed routes is saved before it is sent
 	tried    []state.Record  // what this run's writes of unknown end would have made of them
 	written  state.Record    // the managed routes as this run last wrote them; nil: it has not
@@ -70,6 +73,9 @@ func (x *run) claim(ctx context.Context) (free bool, _ error) {
 		return false, err
 	}
 	target, known := d.Config.Target(x.wake.Target)
+	if hub, isHub := d.Config.RouteServer(x.wake.Target); isHub {
+		target, known, x.server = hub.AsTarget(), true, &hub
+	}
 	if !known {
 		x.log.WarnContext(ctx, "wake dropped: the domain file has no such target any more")
 		return false, nil
@@ -407,7 +413,11 @@ func (x *run) stands(ctx context.Context, v view) (same bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	return v.stands(d, docs), nil
+	standing, err := x.standing(ctx, d.Config)
+	if err != nil {
+		return false, err
+	}
+	return v.stands(d, docs, standing), nil
 }
 
 // trouble turns what the table's service answered into an end.

@@ -13,8 +13,10 @@ import (
 	"github.com/pointsman/pointsman/shared/answer"
 	"github.com/pointsman/pointsman/shared/coalesce"
 	"github.com/pointsman/pointsman/shared/config"
+	"github.com/pointsman/pointsman/shared/fault"
 	"github.com/pointsman/pointsman/shared/group"
 	"github.com/pointsman/pointsman/shared/liveness"
+	"github.com/pointsman/pointsman/shared/peering"
 	"github.com/pointsman/pointsman/shared/plan"
 	"github.com/pointsman/pointsman/shared/route"
 	"github.com/pointsman/pointsman/shared/selection"
@@ -36,6 +38,7 @@ type view struct {
 	selected  selection.Result
 	id        string // names what the selection went by (package group)
 	fellows   fellows
+	standing  map[string]peering.Standing // how the NVAs stand with Route Servers, where that counts
 	plan      plan.Plan
 	drift     []state.Drift    // managed routes that another hand has changed
 	held      []state.Drift    // those of them that stay as they are
@@ -66,8 +69,12 @@ func (x *run) view(ctx context.Context, table plan.Table) (view, error) {
 	if err != nil {
 		return view{}, err
 	}
+	standing, err := x.standing(ctx, d.Config)
+	if err != nil {
+		return view{}, err
+	}
 	v := view{
-		at: x.Now(), domain: d, target: x.target, docs: docs, revisions: revisions(docs), installed: rules.Installed(table), table: table, doc: x.doc, rules: rules,
+		standing: standing, at: x.Now(), domain: d, target: x.target, docs: docs, revisions: revisions(docs), installed: rules.Installed(table), table: table, doc: x.doc, rules: rules,
 		noECMP: x.doc.NoECMP, fellows: f, approval: x.open(),
 	}
 	if x.noECMP != nil {
@@ -91,7 +98,7 @@ func (v view) selectFrom(d documents.Domain, docs map[string]*state.NVA) selecti
 
 func (v view) input(d documents.Domain, docs map[string]*state.NVA) selection.Input {
 	return selection.Input{
-		Domain: d.Config, Target: v.target, NVAs: docs, Installed: v.installed, NoECMP: v.noECMP.Holds(d.ETag, v.at), Stay: v.stays(), Now: v.at,
+		Domain: d.Config, Target: v.target, NVAs: docs, Installed: v.installed, NoECMP: v.noECMP.Holds(d.ETag, v.at), Stay: v.stays(), Standing: v.standing, Now: v.at,
 	}
 }
 
@@ -99,14 +106,35 @@ func (v view) input(d documents.Domain, docs map[string]*state.NVA) selection.In
 func (v view) stays() bool { return v.approval.ID == "" && v.fellows.hindered() != nil }
 
 // stands reports whether newer documents lead to the same answer.
-func (v view) stands(d documents.Domain, docs map[string]*state.NVA) bool {
-	if d.ETag == v.domain.ETag && maps.Equal(revisions(docs), v.revisions) {
+func (v view) stands(d documents.Domain, docs map[string]*state.NVA, standing map[string]peering.Standing) bool {
+	if d.ETag == v.domain.ETag && maps.Equal(revisions(docs), v.revisions) && maps.Equal(standing, v.standing) {
 		return true
 	}
 	if t, known := d.Config.Target(v.target.Name); !known || !config.SameTable(t.RouteTable, v.target.RouteTable) {
 		return true // no longer this run's work
 	}
-	return slices.Equal(answer.Wants(v.selectFrom(d, docs).Choices), answer.Wants(v.selected.Choices))
+	now := v
+	now.standing = standing
+	return slices.Equal(answer.Wants(now.selectFrom(d, docs).Choices), answer.Wants(v.selected.Choices))
+}
+
+// standing reads how the NVAs stand with the Route Servers, where prefixes are steered past those.
+func (x *run) standing(ctx context.Context, d *config.Domain) (map[string]peering.Standing, error) {
+	if !d.Overrides() {
+		return nil, nil
+	}
+	docs := map[string]*state.Target{}
+	for _, r := range d.RouteServers {
+		doc, _, err := x.Store.Target(ctx, d.Name, r.AsTarget())
+		switch {
+		case fault.Is(err, fault.Bug): // one that cannot be understood says nothing: then a Route Server may lead anywhere
+		case err != nil:
+			return nil, err
+		default:
+			docs[r.Name] = doc
+		}
+	}
+	return answer.Standings(d, docs), nil
 }
 
 func revisions(docs map[string]*state.NVA) map[string]uint64 {

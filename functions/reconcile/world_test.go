@@ -98,6 +98,7 @@ type world struct {
 	mute     bool            // there is no topic
 	record   *telemetry.Record
 	subnets  map[string][]netip.Prefix
+	hub      *hub // the Route Server; nil: there is none
 }
 
 type value struct {
@@ -343,6 +344,9 @@ func (w *world) function(a *actor) *reconcile.Reconcile {
 	if w.mute {
 		r.Topic = nil
 	}
+	if w.hub != nil {
+		r.Peers, r.Learned = hubPort{a}, hubPort{a}
+	}
 	return r
 }
 
@@ -482,7 +486,15 @@ func withdraw(ps ...netip.Prefix) func(*event.Event) {
 
 func (w *world) wake(cause string) {
 	w.t.Helper()
-	m, err := wake.Wake{Domain: "hub", Target: "spokes", Cause: cause}.Message()
+	w.wakeTarget("spokes", cause)
+	if w.hub != nil {
+		w.wakeTarget("rs", cause)
+	}
+}
+
+func (w *world) wakeTarget(target, cause string) {
+	w.t.Helper()
+	m, err := wake.Wake{Domain: "hub", Target: target, Cause: cause}.Message()
 	if err != nil {
 		w.t.Fatal(err)
 	}

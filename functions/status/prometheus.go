@@ -31,6 +31,7 @@ func (r Report) Prometheus() string {
 		}
 		for _, t := range d.Targets {
 			m.target(d.Name, t)
+			m.server(d.Name, t.Name, t.RouteServer)
 		}
 		for _, g := range d.Groups {
 			m.group(d.Name, g)

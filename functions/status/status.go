@@ -139,6 +139,8 @@ type Target struct {
 	Proposal *state.Proposal   `json:"proposal,omitempty"` // what would be written
 	View     string            `json:"view,omitempty"`     // the view that the table was last brought to: tables of a group agree if theirs is one
 	ViewAt   time.Time         `json:"viewSince,omitzero"`
+
+	RouteServer *RouteServer `json:"routeServer,omitempty"` // nil: the target is a route table
 }
 
 // Report reads everything. only names the one domain to show; empty shows all.
@@ -203,6 +205,15 @@ func (s *Status) domain(ctx context.Context, name string) (Domain, error) {
 		}
 		byName[t.Name] = doc
 		out.Targets = append(out.Targets, describeTarget(t, doc, s.Now()))
+	}
+	for _, r := range d.Config.RouteServers {
+		doc, _, unread := s.Store.Target(ctx, name, r.AsTarget())
+		if unread != nil {
+			return out, unread
+		}
+		shown := describeTarget(r.AsTarget(), doc, s.Now())
+		shown.RouteServer = describeServer(d.Config, r, doc)
+		out.Targets = append(out.Targets, shown)
 	}
 	for _, g := range d.Config.Groups {
 		out.Groups = append(out.Groups, describeGroup(g, byName, s.Now()))

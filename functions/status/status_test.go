@@ -24,6 +24,7 @@ import (
 	"github.com/pointsman/pointsman/shared/fault"
 	"github.com/pointsman/pointsman/shared/located"
 	"github.com/pointsman/pointsman/shared/outcome"
+	"github.com/pointsman/pointsman/shared/peering"
 	"github.com/pointsman/pointsman/shared/route"
 	"github.com/pointsman/pointsman/shared/state"
 )
@@ -44,6 +45,8 @@ groups:
   - {name: firewall, targets: [new, spokes]}
 operators:
   - {name: jo, keys: ["ed25519:/FHNjmIYoaONpH7QAjDwWAgW7RO6MwOsXeuRFUiQgCU="]}
+routeServers:
+  - {name: rs, virtualHub: /subscriptions/s/resourceGroups/g/providers/Microsoft.Network/virtualHubs/rs, peers: [{nva: nva-a, asn: 65001}, {nva: nva-b, asn: 65002}, {nva: nva-c, asn: 65003}]}
 `
 
 func noon() time.Time { return time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC) }
@@ -100,6 +103,9 @@ func (estate) Target(_ context.Context, domain string, t config.Target) (*state.
 		doc.Proposal = &state.Proposal{Plan: "05c8e87952bb4c12", Since: noon(), Added: []state.ProposedChange{{Prefix: netip.MustParsePrefix("10.64.1.0/24"), To: "10.0.0.5"}}}
 		return doc, "", nil
 	}
+	if t.Name == "rs" {
+		return server(doc), "1", nil
+	}
 	doc.Claim([]string{"pointsman-10-64-1-0-24"})
 	doc.Writes = 7
 	doc.Note(state.Result{At: noon().Add(-time.Hour), Outcome: state.Written, Routes: 4})
@@ -113,6 +119,33 @@ func (estate) Target(_ context.Context, domain string, t config.Target) (*state.
 	doc.Outcomes = outcome.Outbox{Events: make([]outcome.Event, 2), Dropped: 5}
 	doc.Pending = &state.Pending{Since: noon().Add(-9 * time.Second), At: noon().Add(-4 * time.Second), Accrued: 30, Weight: 6}
 	return doc, "1", nil
+}
+
+// server is a Route Server with a peer that is being made, another's, and something learned.
+func server(doc *state.Target) *state.Target {
+	hop := func(n byte) netip.Addr { return netip.AddrFrom4([4]byte{10, 0, 0, n}) }
+	ago := func(d time.Duration) time.Time { return noon().Add(-d) }
+	doc.Claim([]string{"pointsman-nva-a", "pointsman-nva-b"})
+	doc.Note(state.Result{At: noon(), Outcome: state.Waiting, Message: "create pointsman-nva-b 10.0.0.5 AS 65002 is in work since 2026-11-23T11:59:20Z", Routes: 3})
+	doc.RouteServer = &state.RouteServer{
+		Read: ago(40 * time.Second), LookAt: noon().Add(5 * time.Second),
+		Peers: []peering.Peer{
+			{Name: "by-hand", Address: hop(6), ASN: 65003, State: peering.Settled, Session: "Connected"},
+			{Name: "pointsman-nva-a", Address: hop(4), ASN: 65001, State: peering.Settled},
+			{Name: "pointsman-nva-b", Address: hop(5), ASN: 65002, State: peering.Changing},
+		},
+		Operation: &state.PeerOperation{
+			Step: peering.Step{Kind: peering.Create, Name: "pointsman-nva-b", Address: hop(5), ASN: 65002}, Began: ago(40 * time.Second), Token: "a secret", Asks: 3, Look: noon().Add(10 * time.Second),
+		},
+		Asked: []state.Ask{{NVA: "nva-a", At: noon(), Token: "another"}},
+		Learned: []state.Learned{
+			{NVA: "nva-a", At: ago(time.Minute), Heard: []peering.Heard{
+				{Instance: "RouteServiceRole_IN_0", Routes: 4, Listed: 4}, {Instance: "RouteServiceRole_IN_1", Routes: 3, Listed: 3, Missing: 1, Examples: []string{"10.64.1.0/24 is missing"}},
+			}},
+			{NVA: "nva-c", At: ago(time.Minute), Problem: "the Route Server has no peer for it", Clear: ago(time.Minute)},
+		},
+	}
+	return doc
 }
 
 func (estate) Beliefs(_ context.Context, domain string) (*state.Beliefs, string, error) {
@@ -225,5 +258,32 @@ func TestUnreadableDocuments(t *testing.T) {
 	}
 	if _, err := (&status.Status{Store: estate{t: t}, Lot: lot{err: errors.New("away")}, Now: noon}).Report(t.Context(), ""); err == nil {
 		t.Error("a lot that cannot be counted is shown as empty")
+	}
+}
+
+// TestRouteServerForPeople: what there is to see of a Route Server, and no token.
+func TestRouteServerForPeople(t *testing.T) {
+	r := report(t, estate{t: t}, "hub")
+	var got []string
+	for _, target := range r.Domains[0].Targets {
+		if target.RouteServer != nil {
+			got = target.RouteServer.Lines()
+		}
+	}
+	want := []string{
+		"peer by-hand 10.0.0.6 AS 65003, settled, not Pointsman's, session connected",
+		"peer pointsman-nva-a 10.0.0.4 AS 65001, settled, Pointsman's",
+		"peer pointsman-nva-b 10.0.0.5 AS 65002, changing, Pointsman's",
+		"in work since 2026-11-23T11:59:20Z: create pointsman-nva-b 10.0.0.5 AS 65002",
+		"4 routes learned from nva-a by RouteServiceRole_IN_0, as announced",
+		"learned from nva-a by RouteServiceRole_IN_1: 1 missing, 0 not announced, 0 with another next hop (10.64.1.0/24 is missing)",
+		"what was learned from nva-c is not known: the Route Server has no peer for it",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+	body, err := json.Marshal(r)
+	if err != nil || strings.Contains(string(body), "secret") {
+		t.Errorf("%v: the token is shown: %s", err, body)
 	}
 }

@@ -67,8 +67,8 @@ func (s *Sweep) Handle(ctx context.Context) error {
 		for _, p := range d.Problems {
 			s.Log.ErrorContext(ctx, "the newest domain file is not valid, the last valid one is in force", slog.String("domain", name), slog.String("problem", p.String()))
 		}
-		record.Add(telemetry.Targets, len(d.Config.Targets))
-		for _, targets := range d.Config.Units(d.Config.Targets) {
+		record.Add(telemetry.Targets, len(d.Config.All()))
+		for _, targets := range d.Config.Units(d.Config.All()) {
 			var unit []wake.Wake
 			for _, t := range targets {
 				unit = append(unit, wake.Wake{Domain: name, Target: t.Name, Cause: "sweep/" + s.Now().UTC().Format("20060102T1504")})

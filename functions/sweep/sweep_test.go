@@ -103,6 +103,20 @@ func TestAGroupIsSweptTogether(t *testing.T) {
 	}
 }
 
+// A Route Server is a target too, with tables beside it or without.
+func TestRouteServersAreSwept(t *testing.T) {
+	d := targets("a")
+	d.Config.RouteServers = []config.RouteServer{{Name: "rs"}}
+	e := &estate{names: []string{"hub"}, domains: map[string]documents.Domain{"hub": d}}
+	if _, err := e.sweep(t); err != nil {
+		t.Fatal(err)
+	}
+	want := []string{"hub/a/sweep/20261123T1200 at 0s", "hub/rs/sweep/20261123T1200 at 30s"}
+	if !slices.Equal(e.sent, want) {
+		t.Errorf("%q, want %q", e.sent, want)
+	}
+}
+
 func TestSweepOfNothing(t *testing.T) {
 	e := &estate{names: []string{}}
 	if _, err := e.sweep(t); err != nil || len(e.sent) > 0 {

@@ -9,9 +9,11 @@ import (
 	"github.com/pointsman/pointsman/shared/coalesce"
 	"github.com/pointsman/pointsman/shared/config"
 	"github.com/pointsman/pointsman/shared/liveness"
+	"github.com/pointsman/pointsman/shared/peering"
 	"github.com/pointsman/pointsman/shared/plan"
 	"github.com/pointsman/pointsman/shared/route"
 	"github.com/pointsman/pointsman/shared/selection"
+	"github.com/pointsman/pointsman/shared/state"
 )
 
 // Rules returns the bounds that the domain file sets for plans of the target; owned says whether a route's name is listed as ours.
@@ -35,7 +37,42 @@ func Guarded(rules plan.Rules, in selection.Input, live liveness.View) plan.Rule
 	rules.Dead = func(c plan.Change) bool {
 		return Dead(c.From, c.To, func(hop netip.Addr) bool { return Alive(in, live, c.Prefix, hop) })
 	}
+	rules.Released = func(c plan.Change) bool { return Carried(in, live, c.Prefix) }
 	return rules
+}
+
+// Carried reports whether a prefix that the table holds only for a time is known to be carried without it: the Route Servers have learned all that an NVA announces
+// that is not known to be down, and that announces the prefix.
+func Carried(in selection.Input, live liveness.View, p netip.Prefix) bool {
+	if in.Domain.ViaOf(p) != config.ViaOverride {
+		return false
+	}
+	return slices.ContainsFunc(in.Target.NVAs, func(nva string) bool {
+		doc := in.NVAs[nva]
+		if doc == nil || !live.Of[nva].State.Usable() || in.Standing[nva].Full.IsZero() {
+			return false
+		}
+		_, announced := doc.Announces(p)
+		return announced
+	})
+}
+
+// Standings returns how the NVAs stand with the Route Servers of the domain, whose documents these are, by target; nil where no prefix is steered past one.
+func Standings(d *config.Domain, docs map[string]*state.Target) map[string]peering.Standing {
+	if !d.Overrides() {
+		return nil
+	}
+	out := map[string]peering.Standing{}
+	for _, r := range d.RouteServers {
+		for _, p := range r.Peers {
+			var known *state.RouteServer
+			if doc := docs[r.Name]; doc != nil {
+				known = doc.RouteServer
+			}
+			out[p.NVA] = out[p.NVA].Join(known.Standing(p.NVA))
+		}
+	}
+	return out
 }
 
 // Price returns the price list for writes of the target. The tables of a group pay nothing: one that waits for company while another writes is apart from it, and
@@ -59,6 +96,12 @@ func Wants(choices []selection.Choice) []plan.Want {
 // Weigh says what the plan is good for, in prefixes.
 func Weigh(in selection.Input, live liveness.View, p plan.Plan) coalesce.Change {
 	c := coalesce.Change{Missing: len(p.Added), Better: len(p.Removed)}
+	for _, a := range p.Added {
+		if in.Domain.ViaOf(a.Prefix) == config.ViaOverride { // without it a Route Server leads to an NVA that does not work
+			c.Missing--
+			c.Dead++
+		}
+	}
 	for _, m := range p.Changed {
 		if Dead(m.From, m.To, func(hop netip.Addr) bool { return Alive(in, live, m.Prefix, hop) }) {
 			c.Dead++

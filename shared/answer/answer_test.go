@@ -1,6 +1,7 @@
 package answer_test
 
 import (
+	"maps"
 	"net/netip"
 	"testing"
 	"time"
@@ -10,6 +11,7 @@ import (
 	"github.com/pointsman/pointsman/shared/config"
 	"github.com/pointsman/pointsman/shared/event"
 	"github.com/pointsman/pointsman/shared/liveness"
+	"github.com/pointsman/pointsman/shared/peering"
 	"github.com/pointsman/pointsman/shared/plan"
 	"github.com/pointsman/pointsman/shared/route"
 	"github.com/pointsman/pointsman/shared/selection"
@@ -131,7 +133,7 @@ func TestAFrontendLivesByWhoeverIsBehindIt(t *testing.T) {
 }
 
 func TestAdditionsAreMissingAndRemovalsAreNotUrgent(t *testing.T) {
-	got := answer.Weigh(selection.Input{}, liveness.View{}, plan.Plan{Added: make([]plan.Change, 2), Removed: make([]plan.Change, 3)})
+	got := answer.Weigh(selection.Input{Domain: &config.Domain{}}, liveness.View{}, plan.Plan{Added: make([]plan.Change, 2), Removed: make([]plan.Change, 3)})
 	if want := (coalesce.Change{Missing: 2, Better: 3}); got != want {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
@@ -144,5 +146,65 @@ func TestGroupsPayNoPrice(t *testing.T) {
 		if got := answer.Price(d, target); got.Price != want || got.Cap != time.Minute {
 			t.Errorf("%s: %+v, want price %g", target, got, want)
 		}
+	}
+}
+
+// What a Route Server leads to an NVA that does not work is worth a write at once; that it is led right again is not.
+func TestOverridesAreUrgent(t *testing.T) {
+	over, plain := netip.MustParsePrefix("10.64.1.0/24"), netip.MustParsePrefix("10.1.0.0/16")
+	d := &config.Domain{Targets: make([]config.Target, 1), Ranges: []config.Range{{Prefixes: []route.Match{{Prefix: over, Min: 24, Max: 24}}, Via: config.ViaOverride}}}
+	got := answer.Weigh(selection.Input{Domain: d}, liveness.View{}, plan.Plan{Added: []plan.Change{{Prefix: over}, {Prefix: plain}}, Removed: []plan.Change{{Prefix: over}}})
+	if want := (coalesce.Change{Dead: 1, Missing: 1, Better: 1}); got != want {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+}
+
+// An override may go past the guards if the Route Servers have all that an NVA announces that works, and announces the prefix.
+func TestCarried(t *testing.T) {
+	p, at := netip.MustParsePrefix("10.64.1.0/24"), time.Unix(9, 0)
+	d := &config.Domain{Targets: make([]config.Target, 1), Ranges: []config.Range{{Prefixes: []route.Match{{Prefix: p, Min: 24, Max: 24}}, Via: config.ViaOverride}}}
+	doc := state.NewNVA("hub", "nva-b")
+	doc.Facts[p] = state.Fact{}
+	in := selection.Input{
+		Domain: d, Target: config.Target{NVAs: []string{"nva-a", "nva-b"}}, NVAs: map[string]*state.NVA{"nva-b": doc},
+		Standing: map[string]peering.Standing{"nva-a": {Peers: true, Full: at}, "nva-b": {Peers: true, Full: at}},
+	}
+	live := liveness.View{Of: map[string]liveness.Belief{"nva-a": {State: liveness.Down}, "nva-b": {State: liveness.Up}}}
+	if !answer.Carried(in, live, p) {
+		t.Error("nva-b carries it")
+	}
+	if answer.Carried(in, live, netip.MustParsePrefix("10.64.2.0/24")) {
+		t.Error("nobody announces that one, and it is no override")
+	}
+	in.Standing["nva-b"] = peering.Standing{Peers: true}
+	if answer.Carried(in, live, p) {
+		t.Error("the Route Servers lack what nva-b announces")
+	}
+	in.Standing["nva-b"] = peering.Standing{Peers: true, Full: at}
+	live.Of["nva-b"] = liveness.Belief{State: liveness.Down}
+	if answer.Carried(in, live, p) {
+		t.Error("nva-b is down")
+	}
+}
+
+// With two Route Servers what one has not noticed counts; where nothing is steered past one, nobody asks.
+func TestStandings(t *testing.T) {
+	early, late := time.Unix(3, 0), time.Unix(9, 0)
+	d := &config.Domain{RouteServers: []config.RouteServer{
+		{Name: "one", Peers: []config.Peer{{NVA: "nva-a"}, {NVA: "nva-b"}}}, {Name: "two", Peers: []config.Peer{{NVA: "nva-a"}}}, {Name: "three", Peers: []config.Peer{{NVA: "nva-c"}}},
+	}}
+	learned := func(list ...state.Learned) *state.Target {
+		return &state.Target{RouteServer: &state.RouteServer{Learned: list}}
+	}
+	docs := map[string]*state.Target{
+		"one": learned(state.Learned{NVA: "nva-a", Clear: early, Full: late}, state.Learned{NVA: "nva-b", Full: late}), "two": learned(state.Learned{NVA: "nva-a", Clear: late}), "three": {},
+	}
+	if got := answer.Standings(d, docs); got != nil {
+		t.Errorf("without an override: %+v", got)
+	}
+	d.Ranges = []config.Range{{Via: config.ViaOverride}}
+	want := map[string]peering.Standing{"nva-a": {Peers: true, Clear: early}, "nva-b": {Peers: true, Full: late}, "nva-c": {Peers: true}}
+	if got := answer.Standings(d, docs); !maps.Equal(got, want) {
+		t.Errorf("%+v, want %+v", got, want)
 	}
 }

@@ -21,7 +21,9 @@ type Domain struct {
 	Targets []Target // in the order of the file
 	Groups  []Group  // in the order of the file
 
-	Operators []Operator // in the order of the file; empty: see Warrant
+	Operators    []Operator    // in the order of the file; empty: see Warrant
+	RouteServers []RouteServer // in the order of the file; with Targets at least one
+	Ranges       []Range       // in the order of the file: the first that matches wins
 }
 
 // Policy decides which NVA carries a prefix and when a change is written.
@@ -153,10 +155,10 @@ func (d *Domain) Target(name string) (Target, bool) {
 	return d.Targets[i], true
 }
 
-// FedBy returns the targets in which the NVA may be a next hop, in the order of the file.
+// FedBy returns the targets, Route Servers too, in which the NVA may be a next hop, in the order of the file.
 func (d *Domain) FedBy(nva string) []Target {
 	var out []Target
-	for _, t := range d.Targets {
+	for _, t := range d.All() {
 		if t.Fed(nva) {
 			out = append(out, t)
 		}

@@ -41,7 +41,7 @@ func Parse(file string, text []byte) (*Domain, located.Problems) {
 	if len(problems) > 0 {
 		return nil, problems
 	}
-	d := domain(root.Map("domain", "policy", "guards", "spread", "nvas", "targets", "groups", "operators"))
+	d := domain(root.Map("domain", "policy", "guards", "spread", "nvas", "targets", "groups", "operators", "routeServers", "ranges"))
 	if problems = root.Problems(); len(problems) > 0 {
 		return nil, problems
 	}
@@ -53,9 +53,16 @@ func domain(m located.Map) *Domain {
 	d := &Domain{Policy: policy(m.Need("policy", "a mapping with at least silence")), Guards: guards(m.Get("guards"), defaultGuards()), Spread: spread(m.Get("spread"))}
 	d.Name, _ = name(m.Need("domain", wantName))
 	d.NVAs = nvas(m.Need("nvas", "a list of NVAs"), owners)
-	d.Targets = targets(m.Need("targets", "a list of targets"), d)
+	servers := m.Get("routeServers")
+	tables := m.Get("targets")
+	if !servers.Present() {
+		tables = m.Need("targets", "a list of targets")
+	}
+	d.Targets = targets(tables, d)
 	d.Groups = groups(m.Get("groups"), d)
+	d.RouteServers = routeServers(servers, d)
 	d.Operators = operators(m.Get("operators"), d, owners)
+	d.Ranges = ranges(m.Get("ranges"), d)
 	return d
 }
 
@@ -338,12 +345,15 @@ func parseRouteNamePrefix(s string) (string, error) {
 	return s, nil
 }
 
-func parseTableID(s string) (string, error) {
+func parseTableID(s string) (string, error) { return parseID(s, "routeTables") }
+
+// parseID reads the ARM resource id of a resource of Microsoft.Network.
+func parseID(s, kind string) (string, error) {
 	parts := strings.Split(s, "/")
 	if len(parts) != 9 || parts[0] != "" {
 		return "", fmt.Errorf("found %q", s)
 	}
-	for i, want := range []string{"", "subscriptions", "", "resourceGroups", "", "providers", "Microsoft.Network", "routeTables", ""} {
+	for i, want := range []string{"", "subscriptions", "", "resourceGroups", "", "providers", "Microsoft.Network", kind, ""} {
 		if want != "" && !strings.EqualFold(parts[i], want) {
 			return "", fmt.Errorf("found %q where %q belongs", parts[i], want)
 		}

@@ -64,6 +64,8 @@ func TestProblems(t *testing.T) {
 
 const table = "/subscriptions/00000000-0000-0000-0000-000000000000/resourceGroups/hub/providers/Microsoft.Network/routeTables/"
 
+const hub = "/subscriptions/00000000-0000-0000-0000-000000000000/resourceGroups/hub/providers/Microsoft.Network/virtualHubs/"
+
 // minimal is the shortest file that is right.
 const minimal = `
 domain: hub
@@ -175,6 +177,21 @@ groups:
 operators:
   - {name: jo, keys: ["ed25519:/FHNjmIYoaONpH7QAjDwWAgW7RO6MwOsXeuRFUiQgCU="]}
   - {name: kim, keys: ["ed25519:J4EX/BRMcjQPZ9DyMW6Dhs7/vyskKMnFH+98WX8dQm4="], orders: [resume, approve], nvas: ["2", nva-a], targets: [u]}
+routeServers:
+  - name: rs
+    virtualHub: `+hub+`rs
+    peers: [{nva: nva-a, asn: 65534}, {nva: "2", asn: 1, address: 10.0.0.6}]
+    prefixes: [10.0.0.0/8 le 24]
+    nextHops: [10.0.0.100]
+    maxPeers: 2
+    routesPerPeer: 1
+    apply: observe
+  - {name: other, virtualHub: `+hub+`other, peers: [{nva: "2", asn: 65521}]}
+ranges:
+  - {prefixes: [10.0.0.0/16], via: udr}
+  - {prefixes: [10.1.0.0/16, 10.2.0.0/16], via: route-server}
+  - {prefixes: [10.3.0.0/16], via: both}
+  - {prefixes: [10.0.0.0/8 le 24], via: override}
 `)
 	want := &config.Domain{
 		Name: "branch-7",
@@ -219,6 +236,20 @@ operators:
 				Name: "kim", Keys: []signature.Key{key(t, "J4EX/BRMcjQPZ9DyMW6Dhs7/vyskKMnFH+98WX8dQm4=")},
 				Orders: []order.Kind{order.Resume, order.Approve}, NVAs: []string{"2", "nva-a"}, Targets: []string{"u"},
 			},
+		},
+		RouteServers: []config.RouteServer{{
+			Name: "rs", VirtualHub: hub + "rs", Prefixes: []route.Match{match(t, "10.0.0.0/8 le 24")}, NextHops: []netip.Addr{netip.MustParseAddr("10.0.0.100")},
+			Peers:    []config.Peer{{NVA: "nva-a", ASN: 65534, Address: netip.MustParseAddr("10.0.0.4")}, {NVA: "2", ASN: 1, Address: netip.MustParseAddr("10.0.0.6")}},
+			MaxPeers: 2, RoutesPerPeer: 1, Apply: config.ApplyObserve,
+		}, {
+			Name: "other", VirtualHub: hub + "other", Peers: []config.Peer{{NVA: "2", ASN: 65521, Address: netip.MustParseAddr("10.0.0.5")}},
+			MaxPeers: 8, RoutesPerPeer: 4000, Apply: config.ApplyAuto,
+		}},
+		Ranges: []config.Range{
+			{Prefixes: []route.Match{match(t, "10.0.0.0/16")}, Via: config.ViaUDR},
+			{Prefixes: []route.Match{match(t, "10.1.0.0/16"), match(t, "10.2.0.0/16")}, Via: config.ViaRouteServer},
+			{Prefixes: []route.Match{match(t, "10.3.0.0/16")}, Via: config.ViaBoth},
+			{Prefixes: []route.Match{match(t, "10.0.0.0/8 le 24")}, Via: config.ViaOverride},
 		},
 	}
 	if diff := cmp.Diff(want, got, values()); diff != "" {
@@ -274,7 +305,7 @@ func TestDocument(t *testing.T) {
 }
 
 // probe has an unknown key in every mapping that a file can have.
-const probe = "x: 1\npolicy: {x: 1, damping: {x: 1}}\nguards: {x: 1}\nspread: {x: 1, spokes: [{x: 1}]}\nnvas: [{x: 1}]\ntargets: [{x: 1, rules: [{x: 1}], guards: {x: 1}}]\ngroups: [{x: 1}]\noperators: [{x: 1}]\n"
+const probe = "x: 1\npolicy: {x: 1, damping: {x: 1}}\nguards: {x: 1}\nspread: {x: 1, spokes: [{x: 1}]}\nnvas: [{x: 1}]\ntargets: [{x: 1, rules: [{x: 1}], guards: {x: 1}}]\ngroups: [{x: 1}]\noperators: [{x: 1}]\nrouteServers: [{x: 1, peers: [{x: 1}]}]\nranges: [{x: 1}]\n"
 
 // knownKeys asks the parser for its keys: it lists them where it finds an unknown one.
 func knownKeys(t *testing.T) string {
@@ -286,8 +317,8 @@ func knownKeys(t *testing.T) string {
 			keys = append(keys, list)
 		}
 	}
-	if len(keys) != 12 {
-		t.Fatalf("the parser lists the keys of %d mappings, want 12", len(keys))
+	if len(keys) != 15 {
+		t.Fatalf("the parser lists the keys of %d mappings, want 15", len(keys))
 	}
 	return strings.Join(keys, ", ")
 }
@@ -378,7 +409,7 @@ func checkPlaces(t *testing.T, problems located.Problems, lines int) {
 // checkSane holds for every domain that is accepted.
 func checkSane(t *testing.T, d *config.Domain) {
 	t.Helper()
-	if d.Name == "" || len(d.NVAs) == 0 || len(d.Targets) == 0 || d.Policy.Silence == 0 {
+	if d.Name == "" || len(d.NVAs) == 0 || len(d.Targets)+len(d.RouteServers) == 0 || d.Policy.Silence == 0 {
 		t.Fatalf("accepted without something that is needed: %+v", d)
 	}
 	for _, v := range d.NVAs {
@@ -401,6 +432,21 @@ func checkSane(t *testing.T, d *config.Domain) {
 	for _, g := range d.Groups {
 		if g.Name == "" || len(d.Members(g)) < 2 || len(d.Members(g)) != len(g.Targets) || g.AlertAfter < time.Second {
 			t.Fatalf("accepted: %+v", g)
+		}
+	}
+	for _, r := range d.RouteServers {
+		if r.Name == "" || r.VirtualHub == "" || len(r.Peers) == 0 || len(r.Peers) > r.MaxPeers || r.RoutesPerPeer < 1 || r.Apply == config.ApplyApprove {
+			t.Fatalf("accepted: %+v", r)
+		}
+		for _, p := range r.Peers {
+			if _, known := d.NVA(p.NVA); !known || !p.Address.Is4() || p.ASN < 1 || p.ASN > 65534 || p.ASN == 65515 {
+				t.Fatalf("accepted: %+v", r)
+			}
+		}
+	}
+	for _, r := range d.Ranges {
+		if len(r.Prefixes) == 0 || r.Via == 0 || r.Via.Announced() && len(d.RouteServers) == 0 {
+			t.Fatalf("accepted: %+v", r)
 		}
 	}
 	if p := d.Policy; !(p.WritePrice >= 0) || p.HoldDown < 0 || !(d.Guards.MaxRemovedShare >= 0 && d.Guards.MaxRemovedShare <= 1) {

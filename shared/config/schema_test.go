@@ -62,6 +62,7 @@ func parts(root schema) map[string]schema {
 		"": root, "policy.": root.Defs["policy"], "policy.damping.": root.Defs["damping"], "guards.": root.Defs["guards"], "nvas[0].": root.Defs["nva"], "targets[0].": root.Defs["target"],
 		"spread.": root.Defs["spread"], "spread.spokes[0].": root.Defs["spoke"], "targets[0].rules[0].": root.Defs["rule"],
 		"targets[0].guards.": root.Defs["targetGuards"], "groups[0].": root.Defs["group"], "operators[0].": root.Defs["operator"],
+		"routeServers[0].": root.Defs["routeServer"], "routeServers[0].peers[0].": root.Defs["peer"], "ranges[0].": root.Defs["range"],
 	}
 }
 
@@ -79,7 +80,8 @@ func TestSchemaHasTheKeysOfTheCode(t *testing.T) {
 		}
 	}
 	// What the probe itself gave cannot be missing in it.
-	required[""] = append(required[""], "policy", "nvas", "targets") // groups and operators are optional
+	required[""] = append(required[""], "policy", "nvas") // targets too, but for a file with routeServers; all else is optional
+	required["routeServers[0]."] = append(required["routeServers[0]."], "peers")
 	for where, s := range parts(domainSchema(t)) {
 		if diff := cmp.Diff(known[where], slices.Sorted(maps.Keys(s.Properties))); diff != "" {
 			t.Errorf("keys of %q (-code +schema):\n%s", where, diff)
@@ -110,12 +112,16 @@ func with(where, key, value string) bool {
 		"spread.":              {"blocks": "[10.0.0.0/8 le 20]"},
 		"spread.spokes[0].":    {"name": "sales", "prefixes": "[10.1.0.0/16]"},
 		"targets[0].rules[0].": {"mode": "primary-backup", "prefixes": "[10.0.0.0/8]"},
+
+		"routeServers[0].":          {"name": "rs", "virtualHub": hub + "rs"},
+		"routeServers[0].peers[0].": {"nva": "nva-a", "asn": "65001"},
+		"ranges[0].":                {"prefixes": "[10.0.0.0/8]", "via": "override"},
 	}
 	if where == "policy.damping." && key == "reuse" {
 		fields[where]["suppress"] = "8000"
 	}
 	fields[where][key] = value
-	beside := map[string][2]string{"maxNextHops": {"mode", "ecmp"}, "nextHops": {"mode", "next-hop-ip"}}[key]
+	beside := map[string][2]string{"targets[0].maxNextHops": {"mode", "ecmp"}, "targets[0].nextHops": {"mode", "next-hop-ip"}, "targets[0].rules[0].maxNextHops": {"mode", "ecmp"}, "targets[0].rules[0].nextHops": {"mode", "next-hop-ip"}}[where+key]
 	switch key + value {
 	case "modenext-hop-ip":
 		beside = [2]string{"nextHops", "[10.0.0.100]"}
@@ -124,6 +130,9 @@ func with(where, key, value string) bool {
 	}
 	if beside[0] != "" {
 		fields[where][beside[0]] = beside[1]
+	}
+	if where == "nvas[0]." && key == "name" {
+		fields["routeServers[0].peers[0]."]["nva"] = value
 	}
 	if value == "spread" {
 		fields["targets[0]."]["side"] = config.North
@@ -143,11 +152,12 @@ func with(where, key, value string) bool {
 	}
 	put("spread.", "spokes", "["+flow("spread.spokes[0].")+"]")
 	put("targets[0].", "rules", "["+flow("targets[0].rules[0].")+"]")
+	put("routeServers[0].", "peers", "["+flow("routeServers[0].peers[0].")+"]")
 	if where == "targets[0].guards." {
 		fields["targets[0]."]["guards"] = flow(where)
 	}
-	_, problems := config.Parse("f.yaml", fmt.Appendf(nil, "domain: %s\npolicy: %s\nguards: %s\nspread: %s\nnvas: [%s]\ntargets: [%s, {name: gateway, routeTable: %sgateway}]\ngroups: [%s]\noperators: [%s]\n",
-		fields[""]["domain"], flow("policy."), flow("guards."), flow("spread."), flow("nvas[0]."), flow("targets[0]."), table, flow("groups[0]."), flow("operators[0].")))
+	_, problems := config.Parse("f.yaml", fmt.Appendf(nil, "domain: %s\npolicy: %s\nguards: %s\nspread: %s\nnvas: [%s]\ntargets: [%s, {name: gateway, routeTable: %sgateway}]\ngroups: [%s]\noperators: [%s]\nrouteServers: [%s]\nranges: [%s]\n",
+		fields[""]["domain"], flow("policy."), flow("guards."), flow("spread."), flow("nvas[0]."), flow("targets[0]."), table, flow("groups[0]."), flow("operators[0]."), flow("routeServers[0]."), flow("ranges[0].")))
 	return len(problems) == 0
 }
 
@@ -189,15 +199,16 @@ func TestSchemaBoundsAreThoseOfTheCode(t *testing.T) {
 			}
 		}
 	}
-	if bounds != 26 {
-		t.Errorf("compared %d bounds, want 26", bounds)
+	if bounds != 32 {
+		t.Errorf("compared %d bounds, want 32", bounds)
 	}
 }
 
 // TestSchemaDefaults: a file that spells the defaults of the schema out means the same as one that leaves them out.
 func TestSchemaDefaults(t *testing.T) {
 	root := domainSchema(t)
-	text := minimal + "guards:\nspread:\n"
+	server := "routeServers: [{name: rs, virtualHub: " + hub + "rs, peers: [{nva: nva-a, asn: 65001}]}]\n"
+	text := minimal + server + "guards:\nspread:\n"
 	lines := map[string]string{}
 	count := 0
 	for where, part := range parts(root) {
@@ -213,11 +224,12 @@ func TestSchemaDefaults(t *testing.T) {
 	text = strings.Replace(text, "spokes}\n", "spokes"+lines["targets[0]."]+"}\n", 1)
 	text = strings.Replace(text, "guards:\n", "guards: {"+strings.TrimPrefix(lines["guards."], ", ")+"}\n", 1)
 	text = strings.Replace(text, "spread:\n", "spread: {"+strings.TrimPrefix(lines["spread."], ", ")+"}\n", 1)
-	if diff := cmp.Diff(parse(t, "minimal.yaml", minimal), parse(t, "spelt-out.yaml", text), values()); diff != "" {
+	text = strings.Replace(text, "65001}]}", "65001}]"+lines["routeServers[0]."]+"}", 1)
+	if diff := cmp.Diff(parse(t, "minimal.yaml", minimal+server), parse(t, "spelt-out.yaml", text), values()); diff != "" {
 		t.Errorf("(-code +schema):\n%s", diff)
 	}
-	if count != 23 {
-		t.Errorf("the schema has %d defaults, want 23", count)
+	if count != 26 {
+		t.Errorf("the schema has %d defaults, want 26", count)
 	}
 }
 
@@ -235,6 +247,7 @@ func TestSchemaPatterns(t *testing.T) {
 		{"spread.", "maxExcess", []string{"0%", "25%", "100%"}, []string{"25", "101%"}},
 		{"guards.", "maxChanged", []string{"1%", "01%", "9.5%", "10%", "100%", "100.0%"}, []string{"0%", "0.5%", "101%", "1"}},
 		{"targets[0].guards.", "maxRemoved", []string{"0%", "12.5%"}, []string{"50", "101%"}},
+		{"routeServers[0].", "virtualHub", []string{hub + "x"}, []string{hub, hub + "x/", "x" + hub + "y", "rs"}},
 		{"targets[0].", "routeTable", []string{table + "x"}, []string{table, table + "x/", "x" + table + "y", "spokes"}},
 	} {
 		pattern := regexp.MustCompile(parts(root)[tt.where].Properties[tt.key].follow(root).Pattern)

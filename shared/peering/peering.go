@@ -82,7 +82,7 @@ type Peer struct {
 	ASN     uint32     `json:"asn"`
 	State   State      `json:"state"`
 	Session string     `json:"session,omitempty"` // what the service says of the BGP session; "": nothing
-	ETag    string     `json:"-"`
+	ETag    string     `json:"etag,omitempty"`
 }
 
 // Want is a peer that a Route Server should have.

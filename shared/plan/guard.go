@@ -12,11 +12,12 @@ type Sizes struct {
 	Routes, Managed, Twins int // in the table as read; twins are managed routes that go whatever is wanted
 	Added, Removed         int // by the plan
 	Moved                  int // by the plan, away from a next hop that works
+	Released               int // removals, beside Removed, that no guard is for
 }
 
 // after returns how many routes the table has with all additions, and with the removals if they are made.
 func (s Sizes) after(removed bool) int {
-	n := s.Routes + s.Added - s.Twins
+	n := s.Routes + s.Added - s.Twins - s.Released
 	if removed {
 		n -= s.Removed
 	}
@@ -28,9 +29,9 @@ func (s Sizes) after(removed bool) int {
 // must not (invariant I5).
 func (s Sizes) managed(limit int) int {
 	if s.after(false) <= limit {
-		return s.Managed + s.Added
+		return s.Managed + s.Added - s.Released
 	}
-	return s.Managed
+	return s.Managed - s.Released
 }
 
 // Left says which parts of a plan are left out, each by the code of the guard that wants it so; "" is a part that stays.
@@ -70,9 +71,9 @@ func (r Rules) Guard(s Sizes, override bool) Left {
 // base is what moves are measured against: the managed routes with the additions, if those are made. No later plan finds more of them (I5).
 func (s Sizes) base(l Left) int {
 	if l.Additions == "" {
-		return s.Managed + s.Added
+		return s.Managed + s.Added - s.Released
 	}
-	return s.Managed
+	return s.Managed - s.Released
 }
 
 // shares reports whether a guard of shares leaves anything out.
@@ -84,6 +85,12 @@ func (d *differ) guard(routes int) {
 	for _, c := range d.plan.Changed {
 		if !d.dead(c) {
 			size.Moved++
+		}
+	}
+	for _, c := range d.plan.Removed {
+		if d.released(c) {
+			size.Removed--
+			size.Released++
 		}
 	}
 	left := d.rules.Guard(size, false)
@@ -98,13 +105,15 @@ func (d *differ) guard(routes int) {
 	d.plan = d.cut(left)
 }
 
+func (d *differ) released(c Change) bool { return d.rules.Released != nil && d.rules.Released(c) }
+
 func (d *differ) dead(c Change) bool { return d.rules.Dead != nil && d.rules.Dead(c) }
 
 // cut returns the plan without the parts that are left out.
 func (d *differ) cut(l Left) Plan {
 	p := d.plan
 	if l.Removals != "" {
-		p.Removed = nil
+		p.Removed = slices.DeleteFunc(slices.Clone(p.Removed), func(c Change) bool { return !d.released(c) })
 	}
 	if l.Moves != "" {
 		p.Changed = slices.DeleteFunc(slices.Clone(p.Changed), func(c Change) bool { return !d.dead(c) })

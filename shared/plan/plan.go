@@ -29,6 +29,7 @@ type Rules struct {
 	// While fewer than MinLive of the target's NVAs are up, of which there are Live, removals and moves away from next hops that work are refused.
 	MinLive, Live int
 	Dead          func(Change) bool // whether a move leaves a next hop that does not work; nil: none does
+	Released      func(Change) bool // whether a removal needs no guard, because the prefix is known to be carried without the table; nil: none is
 	Override      string            // the hash of the plan that passes the guards of shares; "": none
 }
 

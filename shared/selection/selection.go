@@ -22,6 +22,7 @@ import (
 
 	"github.com/pointsman/pointsman/shared/config"
 	"github.com/pointsman/pointsman/shared/liveness"
+	"github.com/pointsman/pointsman/shared/peering"
 	"github.com/pointsman/pointsman/shared/route"
 	"github.com/pointsman/pointsman/shared/state"
 )
@@ -59,6 +60,7 @@ type Input struct {
 	NVAs      map[string]*state.NVA           // documents by name; a missing one is an NVA that was never heard
 	Installed map[netip.Prefix]route.NextHops // of the target's managed routes
 	NoECMP    bool                            // Azure takes no routes with several next hops in this table
+	Standing  map[string]peering.Standing     // of the NVAs that peer with Route Servers, as far as prefixes go by way of those
 	Stay      bool                            // no prefix moves from an NVA that works to a better one: a table that must agree with this one cannot be written
 	Now       time.Time
 }
@@ -175,14 +177,46 @@ func Select(in Input) Result {
 		}
 	}
 	prefixes := make([]netip.Prefix, 0, len(byPrefix))
-	for p := range byPrefix {
-		prefixes = append(prefixes, p)
+	for p, list := range byPrefix {
+		if s.belongs(p, list) {
+			prefixes = append(prefixes, p)
+		}
 	}
 	slices.SortFunc(prefixes, route.Compare)
 	if s.choose(prefixes, byPrefix, false) {
 		s.choose(prefixes, byPrefix, true)
 	}
 	return s.result
+}
+
+// belongs reports whether a prefix that those announce belongs in the table, where the domain file lets it go by way of the Route Servers.
+//
+//	via           an NVA that announces it, and to which a Route Server may still lead     another that announces it   in the table
+//	udr, both     -                                                                        -                           yes
+//	route-server  -                                                                        -                           no
+//	override      is not usable                                                            is usable                   yes
+//	override      is not usable                                                            none is usable              if it is now
+//	override      is not yet trusted again                                                 -                           if it is now
+//	override      none such                                                                -                           no
+func (s *selector) belongs(p netip.Prefix, list []Candidate) bool {
+	switch s.Domain.ViaOf(p) {
+	case config.ViaUDR, config.ViaBoth:
+		return true
+	case config.ViaRouteServer:
+		return false
+	case config.ViaOverride:
+	}
+	installed := !s.Installed[p].Empty()
+	usable := slices.ContainsFunc(list, func(c Candidate) bool { return c.Belief.State.Usable() })
+	return slices.ContainsFunc(list, func(c Candidate) bool {
+		if !s.Standing[c.NVA.Name].Lists(c.Belief.Since) {
+			return false
+		}
+		if c.Belief.State.Usable() {
+			return installed && (s.Now.Before(c.Belief.Trusted) || c.Belief.Untold)
+		}
+		return installed || usable
+	})
 }
 
 // choose answers for all prefixes; it reports whether any leaves a dead next hop.

@@ -154,8 +154,8 @@ type Target struct {
 	Schema  int      `json:"schema"` // as it was read; the codec writes what the document needs
 	Domain  string   `json:"domain"`
 	Name    string   `json:"target"`
-	Table   string   `json:"routeTable"`        // the table that the rest is about
-	Owned   []string `json:"owned,omitempty"`   // names of the routes that Pointsman wrote or was about to write, lower case, sorted
+	Table   string   `json:"routeTable"`        // ARM id of the table, or of the Route Server, that the rest is about
+	Owned   []string `json:"owned,omitempty"`   // names of the routes, or peers, that Pointsman wrote or was about to write, lower case, sorted
 	Intents []Intent `json:"intents,omitempty"` // oldest first
 	Wakes   uint64   `json:"wakes"`             // wakes folded into the run in flight
 	// Left is what led to those that the run has not looked at yet, for the history.
@@ -187,6 +187,8 @@ type Target struct {
 
 	Outcomes outcome.Outbox `json:"outcomeEvents,omitzero"` // what is still to be told to the outside
 	Told     ToldTarget     `json:"told,omitzero"`
+
+	RouteServer *RouteServer `json:"routeServer,omitempty"` // nil: the target is a route table, or was never looked at
 
 	Later later.Rest `json:"-"` // what a later version said
 }
