@@ -37,14 +37,16 @@ With --app the staged function app runs under a local Functions host too, and is
 	c.Flags().StringVar(&o.address, "functions-address", "127.0.0.1:0", "where the Functions host listens")
 	c.Flags().DurationVar(&o.write, "table-write", 4*time.Second, "how long a write of a route table takes")
 	c.Flags().StringArrayVar(&o.tables, "route-table", nil, "resource id of a route table that exists at the start, or ID=FILE with its JSON; may be repeated")
+	c.Flags().StringArrayVar(&o.servers, "route-server", nil, "resource id of a Route Server that exists at the start; may be repeated")
+	c.Flags().DurationVar(&o.peerWrite, "peer-write", 80*time.Second, "how long a write of a Route Server's peer takes")
 	c.Flags().BoolVar(&o.verbose, "verbose", false, "log every request")
 	return c
 }
 
 type emulation struct {
 	dir, app, busAddress, address string
-	write                         time.Duration
-	tables                        []string
+	write, peerWrite              time.Duration
+	tables, servers               []string
 	verbose                       bool
 }
 
@@ -70,7 +72,11 @@ func (o *emulation) run(cmd *cobra.Command, _ []string) (err error) {
 	}
 	st, err := stack.Start(stack.Config{
 		Dir: o.dir, Persist: persist, TableWrite: o.write, BusAddress: o.busAddress, Tables: tables, Logger: log,
+		RouteServers: o.servers, PeerWrite: o.peerWrite,
 	})
+	if err != nil && strings.Contains(err.Error(), "is not the id of a virtual hub") {
+		return fmt.Errorf("%w: --route-server: %w", errInput, err)
+	}
 	if err != nil {
 		return fmt.Errorf("emulate: %w", err)
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/pointsman/pointsman/azure/blob"
+	"github.com/pointsman/pointsman/azure/routeserver"
 	"github.com/pointsman/pointsman/azure/routetable"
 	"github.com/pointsman/pointsman/emulator/arm"
 	"github.com/pointsman/pointsman/emulator/stack"
@@ -177,7 +178,7 @@ func newCloud(dir string) (*cloud, error) {
 		return nil, err
 	}
 	table := json.RawMessage(`{"location": "westeurope", "properties": {"routes": [{"name": "theirs", "properties": {"addressPrefix": "10.64.9.0/24", "nextHopType": "None"}}]}}`)
-	st, err := stack.Start(stack.Config{Dir: dir, Tables: map[string]json.RawMessage{system.TableID: table}})
+	st, err := stack.Start(stack.Config{Dir: dir, Tables: map[string]json.RawMessage{system.TableID: table}, RouteServers: []string{system.HubID}})
 	if err != nil {
 		return nil, err
 	}
@@ -198,9 +199,14 @@ func newCloud(dir string) (*cloud, error) {
 	if err != nil {
 		return nil, err
 	}
+	servers, err := routeserver.New(routeserver.Config{Credential: sys.Credential(), Endpoint: st.ARM.URL(), Audience: st.Environment()["ArmAudience"], Transport: sys.Client()})
+	if err != nil {
+		return nil, err
+	}
 	docs, log := documents.NewStore(containers[0], 1), slog.New(slog.DiscardHandler)
 	c.ingest = &ingest.Ingest{Store: docs, Wakes: c, Lot: ingest.ShelfLot{Shelf: containers[1]}, Journal: documents.NewJournal(containers[0]), Now: time.Now, Log: log, Pause: func(context.Context, time.Duration) {}}
 	c.reconcile = &reconcile.Reconcile{Store: docs, Tables: tables, Subnets: tables, Wakes: c, Now: time.Now, Lease: time.Minute, Log: log, NewRun: func() string { c.runs++; return fmt.Sprint("run-", c.runs) }}
+	c.reconcile.Peers, c.reconcile.Learned = servers, servers
 	return c, nil
 }
 

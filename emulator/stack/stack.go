@@ -30,6 +30,9 @@ type Config struct {
 	Tables     map[string]json.RawMessage // route tables that exist at the start, by resource id
 	Resources  map[string]json.RawMessage // other resources that are only read, such as network interfaces; likewise
 	Logger     *slog.Logger               // nil: none
+
+	RouteServers []string      // resource ids of Route Servers that exist at the start
+	PeerWrite    time.Duration // how long a write of a Route Server's peer takes; Azure needs about 80 s
 }
 
 // Keys of the bus: one that may do everything, and one that may only send, for agents.
@@ -106,7 +109,7 @@ func (s *Stack) start(cfg Config) (err error) {
 		return fmt.Errorf("service bus: %w", err)
 	}
 	s.ARM, err = arm.Start(arm.Config{
-		TLS: tls, Logger: cfg.Logger, WriteDuration: func() time.Duration { return cfg.TableWrite },
+		TLS: tls, Logger: cfg.Logger, WriteDuration: func() time.Duration { return cfg.TableWrite }, PeerDuration: func() time.Duration { return cfg.PeerWrite },
 		Verify: func(token string) (string, error) { return s.Identity.Verify(token, armAudience) },
 	})
 	if err != nil {
@@ -119,6 +122,11 @@ func (s *Stack) start(cfg Config) (err error) {
 	}
 	if err = s.furnish(cfg); err != nil {
 		return err
+	}
+	for _, id := range cfg.RouteServers {
+		if err = s.ARM.PutRouteServer(id, arm.RouteServer{}); err != nil {
+			return fmt.Errorf("route server: %w", err)
+		}
 	}
 	blobs := blob.Config{TLS: tls, Logger: cfg.Logger, Verify: func(token string) (string, error) { return s.Identity.Verify(token, blobAudience) }}
 	if cfg.Persist {

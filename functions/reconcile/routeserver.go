@@ -322,6 +322,9 @@ type peerChange struct {
 func (s *server) record(doc *state.Target, e ended) {
 	doc.RouteServer = s.known.Copy()
 	doc.Applied = revisions(s.docs)
+	if a := &doc.Approval; a.Open() {
+		a.Ended, a.End = e.At, "void: operations on a Route Server's peers need no approval"
+	}
 	// A name may only be forgotten where no operation of ours can be on its way.
 	if doc != s.doc || len(doc.Intents) > 0 || s.known.Operation != nil || e.Outcome != state.Unchanged {
 		return

@@ -30,6 +30,9 @@ import (
 // TableID is the route table of the domain that Config describes unless it says otherwise.
 const TableID = "/subscriptions/00000000-0000-0000-0000-00000000beef/resourceGroups/hub/providers/Microsoft.Network/routeTables/spokes"
 
+// HubID is a Route Server that a domain of the tests may name.
+const HubID = "/subscriptions/00000000-0000-0000-0000-00000000beef/resourceGroups/hub/providers/Microsoft.Network/virtualHubs/rs"
+
 // Config says what to start.
 type Config struct {
 	Dir        string // for files; it must exist
@@ -38,6 +41,7 @@ type Config struct {
 	Domains    map[string]string          // domain files by name
 	Tables     map[string]json.RawMessage // route tables by resource id
 	Settings   map[string]string          // more app settings
+	Hubs       []string                   // Route Servers by resource id
 	Drift      bool                       // the function app is told of writes to the route tables
 	Logger     *slog.Logger               // of the emulators and the host; nil: none
 	Output     io.Writer                  // of the handler; nil: discarded
@@ -75,7 +79,7 @@ func StartCloud(ctx context.Context, cfg Config) (*System, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	st, err := stack.Start(stack.Config{Dir: cfg.Dir, TableWrite: cfg.TableWrite, Tables: cfg.Tables, Logger: cfg.Logger})
+	st, err := stack.Start(stack.Config{Dir: cfg.Dir, TableWrite: cfg.TableWrite, Tables: cfg.Tables, Logger: cfg.Logger, RouteServers: cfg.Hubs})
 	if err != nil {
 		return nil, fmt.Errorf("start the emulators: %w", err)
 	}
