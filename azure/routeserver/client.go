@@ -89,14 +89,14 @@ func (c *Client) List(ctx context.Context, hub string) ([]peering.Peer, error) {
 	}
 	var out []peering.Peer
 	for pager := s.all.NewListPager(s.group, s.name, nil); pager.More(); {
-		page, err := pager.NextPage(ctx)
-		if err != nil {
-			return nil, classify("list peers", hub, err)
+		page, failed := pager.NextPage(ctx)
+		if failed != nil {
+			return nil, classify("list peers", hub, failed)
 		}
 		for _, b := range page.Value {
-			p, err := decode(hub, b)
-			if err != nil {
-				return nil, err
+			p, bad := decode(hub, b)
+			if bad != nil {
+				return nil, bad
 			}
 			out = append(out, p)
 		}
@@ -142,12 +142,13 @@ func stateOf(s armnetwork.ProvisioningState) peering.State {
 // Begin begins the step, with one request that is sent once. The token is what [Client.Follow] needs; it is empty if the operation has already ended. Throttled with
 // the code fault.CodeBusy means that another operation holds the Route Server, Conflict that the peer is not as the step has it any more, Transient that nobody knows
 // whether it has begun.
-func (c *Client) Begin(ctx context.Context, hub string, step peering.Step) (token string, err error) {
+func (c *Client) Begin(ctx context.Context, hub string, step peering.Step) (peering.Begun, error) {
 	s, err := c.resolve(hub)
 	if err != nil {
-		return "", err
+		return peering.Begun{}, err
 	}
-	ctx = policy.WithRetryOptions(ctx, armclient.Once())
+	var first *http.Response
+	ctx = policy.WithCaptureResponse(policy.WithRetryOptions(ctx, armclient.Once()), &first)
 	if step.ETag != "" {
 		ctx = policy.WithHTTPHeader(ctx, http.Header{"If-Match": {step.ETag}})
 	} else if step.Kind == peering.Create {
@@ -159,17 +160,17 @@ func (c *Client) Begin(ctx context.Context, hub string, step peering.Step) (toke
 		body := armnetwork.BgpConnection{Properties: &armnetwork.BgpConnectionProperties{PeerIP: new(step.Address.String()), PeerAsn: new(int64(step.ASN))}}
 		p, begun := s.one.BeginCreateOrUpdate(ctx, s.group, s.name, step.Name, body, nil)
 		if begun != nil {
-			return "", classify(verb, hub, begun)
+			return peering.Begun{}, classify(verb, hub, begun)
 		}
-		return resumable(verb, hub, p)
+		return resumable(c, verb, hub, p, first)
 	case peering.Delete:
 		p, begun := s.one.BeginDelete(ctx, s.group, s.name, step.Name, nil)
 		if begun != nil {
-			return "", classify(verb, hub, begun)
+			return peering.Begun{}, classify(verb, hub, begun)
 		}
-		return resumable(verb, hub, p)
+		return resumable(c, verb, hub, p, first)
 	}
-	return "", fault.New(fault.Bug, "route server %s: a step of kind %s", hub, step.Kind)
+	return peering.Begun{}, fault.New(fault.Bug, "route server %s: a step of kind %s", hub, step.Kind)
 }
 
 // Follow asks once how the operation of that kind is doing. Done with an error: it has ended badly, or nobody knows of it or of its peer any
@@ -184,8 +185,8 @@ func (c *Client) Follow(ctx context.Context, hub string, kind peering.Kind, toke
 	}
 	if kind == peering.Delete {
 		p, lost := s.one.BeginDelete(ctx, s.group, s.name, "peer", &armnetwork.VirtualHubBgpConnectionClientBeginDeleteOptions{ResumeToken: token})
-		_, progress, err := follow(ctx, c, hub, "delete", p, lost)
-		return progress, err
+		_, progress, failed := follow(ctx, c, hub, "delete", p, lost)
+		return progress, failed
 	}
 	p, lost := s.one.BeginCreateOrUpdate(ctx, s.group, s.name, "peer", armnetwork.BgpConnection{}, &armnetwork.VirtualHubBgpConnectionClientBeginCreateOrUpdateOptions{ResumeToken: token})
 	_, progress, err := follow(ctx, c, hub, "write", p, lost)
@@ -193,17 +194,18 @@ func (c *Client) Follow(ctx context.Context, hub string, kind peering.Kind, toke
 }
 
 // Ask asks what the instances have learned from the peer of that name; the token is what [Client.Answer] needs.
-func (c *Client) Ask(ctx context.Context, hub, peer string) (token string, err error) {
+func (c *Client) Ask(ctx context.Context, hub, peer string) (peering.Begun, error) {
 	s, err := c.resolve(hub)
 	if err != nil {
-		return "", err
+		return peering.Begun{}, err
 	}
+	var first *http.Response
 	verb := "list what was learned from peer " + peer
-	p, err := s.all.BeginListLearnedRoutes(ctx, s.group, s.name, peer, nil)
+	p, err := s.all.BeginListLearnedRoutes(policy.WithCaptureResponse(ctx, &first), s.group, s.name, peer, nil)
 	if err != nil {
-		return "", classify(verb, hub, err)
+		return peering.Begun{}, classify(verb, hub, err)
 	}
-	return resumable(verb, hub, p)
+	return resumable(c, verb, hub, p, first)
 }
 
 // Answer returns what the instances have learned, in the order of their names, once that is known; Done and errors are as with [Client.Follow].

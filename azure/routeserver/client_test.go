@@ -128,9 +128,9 @@ func TestLifeOfAPeer(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.SetConnectionState(hubID+"/bgpConnections/by-hand", "Connected")
-	resume, err := w.Begin(t.Context(), hubID, create("p-a", 4))
-	if err != nil || resume == "" {
-		t.Fatalf("begin: %q, %v", resume, err)
+	begun, err := w.Begin(t.Context(), hubID, create("p-a", 4))
+	if err != nil || begun.Token == "" || begun.After != 10*time.Second {
+		t.Fatalf("begin: %+v, %v", begun, err)
 	}
 	ignore := cmp.FilterPath(func(p cmp.Path) bool { return p.Last().String() == ".ETag" }, cmp.Ignore())
 	addresses := cmp.Comparer(func(a, b netip.Addr) bool { return a == b })
@@ -145,7 +145,7 @@ func TestLifeOfAPeer(t *testing.T) {
 	other := newClientOf(t, w)
 	var waits []time.Duration
 	for range 4 {
-		p, failed := other.Follow(t.Context(), hubID, peering.Create, resume)
+		p, failed := other.Follow(t.Context(), hubID, peering.Create, begun.Token)
 		if failed != nil || p.Done {
 			t.Fatalf("in between: %+v, %v", p, failed)
 		}
@@ -154,26 +154,26 @@ func TestLifeOfAPeer(t *testing.T) {
 	if diff := cmp.Diff([]time.Duration{10 * time.Second, 10 * time.Second, 20 * time.Second, 40 * time.Second}, waits); diff != "" {
 		t.Errorf("asked to wait (-want +got):\n%s", diff)
 	}
-	w.end(t, peering.Create, resume)
+	w.end(t, peering.Create, begun.Token)
 
 	read := w.list(t)[1]
 	change := peering.Step{Kind: peering.Replace, Name: "p-a", Address: addr(5), ASN: 65002, ETag: read.ETag}
-	if resume, err = w.Begin(t.Context(), hubID, change); err != nil {
+	if begun, err = w.Begin(t.Context(), hubID, change); err != nil {
 		t.Fatal(err)
 	}
-	w.end(t, peering.Replace, resume)
+	w.end(t, peering.Replace, begun.Token)
 	now := w.list(t)[1]
 	if now.Address != addr(5) || now.ASN != 65002 || now.State != peering.Settled {
 		t.Errorf("after the change: %+v", now)
 	}
 	gone := peering.Step{Kind: peering.Delete, Name: "p-a", ETag: now.ETag}
-	if resume, err = w.Begin(t.Context(), hubID, gone); err != nil {
+	if begun, err = w.Begin(t.Context(), hubID, gone); err != nil {
 		t.Fatal(err)
 	}
 	if left := w.list(t)[1]; left.State != peering.Leaving {
 		t.Errorf("while it is removed: %+v", left)
 	}
-	w.end(t, peering.Delete, resume)
+	w.end(t, peering.Delete, begun.Token)
 	if left := w.list(t); len(left) != 1 || left[0].Name != "by-hand" {
 		t.Errorf("left: %+v", left)
 	}
@@ -189,11 +189,11 @@ func newClientOf(t *testing.T, w *world) *routeserver.Client {
 
 func TestEveryWriteIsConditionalAndSentOnce(t *testing.T) {
 	w := newWorld(t, arm.Config{})
-	resume, err := w.Begin(t.Context(), hubID, create("p-a", 4))
+	begun, err := w.Begin(t.Context(), hubID, create("p-a", 4))
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.end(t, peering.Create, resume)
+	w.end(t, peering.Create, begun.Token)
 	for _, step := range []peering.Step{
 		create("p-a", 5),
 		{Kind: peering.Replace, Name: "p-a", Address: addr(5), ASN: 65001, ETag: `W/"other"`},
@@ -285,15 +285,15 @@ func TestEndsOfOperations(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.Faults().Script(arm.Fault{Method: http.MethodGet, PathContains: "/operations/", Status: http.StatusBadGateway})
-	if p, lost := w.Follow(t.Context(), hubID, peering.Create, failing); lost == nil || p.Done || !fault.Is(lost, fault.Transient) {
+	if p, lost := w.Follow(t.Context(), hubID, peering.Create, failing.Token); lost == nil || p.Done || !fault.Is(lost, fault.Transient) {
 		t.Errorf("a poll that is lost: %+v, %v", p, lost)
 	}
 	w.Faults().Script(arm.Fault{Method: http.MethodGet, PathContains: "/operations/", Status: 429, Header: http.Header{"Retry-After": {"17"}}})
-	if p, slow := w.Follow(t.Context(), hubID, peering.Create, failing); slow == nil || p.Done || p.After != 17*time.Second {
+	if p, slow := w.Follow(t.Context(), hubID, peering.Create, failing.Token); slow == nil || p.Done || p.After != 17*time.Second {
 		t.Errorf("a poll that comes too soon: %+v, %v", p, slow)
 	}
 	w.advance(80 * time.Second)
-	if p, failed := w.Follow(t.Context(), hubID, peering.Create, failing); failed == nil || !p.Done || fault.Code(failed) == "" {
+	if p, failed := w.Follow(t.Context(), hubID, peering.Create, failing.Token); failed == nil || !p.Done || fault.Code(failed) == "" {
 		t.Errorf("an operation that failed: %+v, %v", p, failed)
 	}
 	if peers := w.list(t); len(peers) != 1 || peers[0].State != peering.Broken {
@@ -304,8 +304,8 @@ func TestEndsOfOperations(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.end(t, peering.Create, again)
-	if p, unknown := w.Follow(t.Context(), hubID, peering.Create, failing); !p.Done || !fault.Is(unknown, fault.NotFound) {
+	w.end(t, peering.Create, again.Token)
+	if p, unknown := w.Follow(t.Context(), hubID, peering.Create, failing.Token); !p.Done || !fault.Is(unknown, fault.NotFound) {
 		t.Errorf("an operation of which nobody knows any more: %+v, %v", p, unknown)
 	}
 	for _, bad := range []string{"", "x", `{"type":"other"}`} {
@@ -328,15 +328,15 @@ func TestLearned(t *testing.T) {
 	if err := w.Learn(peer, 0, arm.PeerRoute{Network: one}, arm.PeerRoute{Network: netip.MustParsePrefix("10.65.0.0/24"), NextHop: addr(100)}); err != nil {
 		t.Fatal(err)
 	}
-	resume, err := w.Ask(t.Context(), hubID, "p-a")
-	if err != nil {
-		t.Fatal(err)
+	asked, err := w.Ask(t.Context(), hubID, "p-a")
+	if err != nil || asked.After != 10*time.Second {
+		t.Fatalf("%+v, %v", asked, err)
 	}
-	if _, p, early := w.Answer(t.Context(), hubID, resume); early != nil || p.Done || p.After != 10*time.Second {
+	if _, p, early := w.Answer(t.Context(), hubID, asked.Token); early != nil || p.Done || p.After != 10*time.Second {
 		t.Errorf("too early: %+v, %v", p, early)
 	}
 	w.advance(10 * time.Second)
-	got, p, err := w.Answer(t.Context(), hubID, resume)
+	got, p, err := w.Answer(t.Context(), hubID, asked.Token)
 	if err != nil || !p.Done {
 		t.Fatalf("%+v, %v", p, err)
 	}
@@ -382,11 +382,11 @@ func TestAnswersThatCannotBeUnderstood(t *testing.T) {
 		t.Errorf("a peer without a name: %v", err)
 	}
 	for _, body = range []string{`{}`, `{"IN_0":[{"network":"10.0.0.0/8","nextHop":""}]}`, `{"IN_0":[{"network":"?","nextHop":"10.0.1.4"}]}`} {
-		resume, asking := c.Ask(t.Context(), hubID, "p-a")
+		asked, asking := c.Ask(t.Context(), hubID, "p-a")
 		if asking != nil {
 			t.Fatal(asking)
 		}
-		if _, _, err = c.Answer(t.Context(), hubID, resume); !fault.Is(err, fault.Transient) {
+		if _, _, err = c.Answer(t.Context(), hubID, asked.Token); !fault.Is(err, fault.Transient) {
 			t.Errorf("%s: %v", body, err)
 		}
 	}

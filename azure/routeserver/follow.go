@@ -15,16 +15,20 @@ import (
 	"github.com/pointsman/pointsman/shared/peering"
 )
 
-// resumable returns the token of an operation that has begun, "" of one that has ended.
-func resumable[T any](verb, hub string, p *runtime.Poller[T]) (string, error) {
+// resumable returns by what an operation can be followed that began with this answer.
+func resumable[T any](c *Client, verb, hub string, p *runtime.Poller[T], first *http.Response) (peering.Begun, error) {
 	if p.Done() {
-		return "", nil
+		return peering.Begun{}, nil
 	}
 	token, err := p.ResumeToken()
 	if err != nil {
-		return "", fault.New(fault.Transient, "route server %s: %s: it has begun and cannot be followed: %w", hub, verb, err)
+		return peering.Begun{}, fault.New(fault.Transient, "route server %s: %s: it has begun and cannot be followed: %w", hub, verb, err)
 	}
-	return token, nil
+	out := peering.Begun{Token: token}
+	if first != nil {
+		out.After = httperror.RetryAfter(first.Header, c.cfg.Now())
+	}
+	return out, nil
 }
 
 func noToken(hub string) error {

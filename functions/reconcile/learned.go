@@ -36,10 +36,8 @@ func (s *server) learn(ctx context.Context) {
 		if !general && (due.IsZero() || s.Now().Before(due)) {
 			continue
 		}
-		if s.asked(p.NVA) {
-			if general { // what was asked before the news does not answer it
-				s.known.LookAt = s.Now().Add(settleTime)
-			}
+		if i := s.asked(p.NVA); i >= 0 {
+			s.known.Asked[i].Again = true // what was asked before the news does not answer it
 			continue
 		}
 		s.ask(ctx, p.NVA)
@@ -108,7 +106,7 @@ func (s *server) concerns(p netip.Prefix) bool {
 // doubt returns when to look whether the Route Server may still lead to an NVA that is not usable; zero: there is no doubt, or it makes no difference.
 func (s *server) doubt(nva string) time.Time {
 	b := s.live.Of[nva]
-	if b.State.Usable() || !s.domain.Overrides() || !s.known.Standing(nva).Lists(b.Since) || s.asked(nva) || len(s.announces(nva)) == 0 {
+	if b.State.Usable() || !s.domain.Overrides() || !s.known.Standing(nva).Lists(b.Since) || s.asked(nva) >= 0 || len(s.announces(nva)) == 0 {
 		return time.Time{}
 	}
 	l, looked := s.known.Of(nva)
@@ -121,8 +119,9 @@ func (s *server) doubt(nva string) time.Time {
 	return l.At.Add(failoverLook)
 }
 
-func (s *server) asked(nva string) bool {
-	return slices.ContainsFunc(s.known.Asked, func(a state.Ask) bool { return a.NVA == nva })
+// asked returns which of the questions without an answer is about the NVA; -1: none.
+func (s *server) asked(nva string) int {
+	return slices.IndexFunc(s.known.Asked, func(a state.Ask) bool { return a.NVA == nva })
 }
 
 // ask asks what was learned from an NVA. Without a peer for it nothing was, but only a list of this very run can tell.
@@ -135,12 +134,12 @@ func (s *server) ask(ctx context.Context, nva string) {
 	case !there || p.State != peering.Settled: // once it is, it is looked at
 		return
 	}
-	token, err := s.Learned.Ask(ctx, s.hub.VirtualHub, p.Name)
+	begun, err := s.Learned.Ask(ctx, s.hub.VirtualHub, p.Name)
 	if err != nil {
 		s.put(ctx, state.Learned{NVA: nva, At: s.Now(), Problem: err.Error()})
 		return
 	}
-	s.known.Asked = append(s.known.Asked, state.Ask{NVA: nva, At: s.Now(), Token: token, Look: s.Now().Add(pause(0, 0))})
+	s.known.Asked = append(s.known.Asked, state.Ask{NVA: nva, At: s.Now(), Token: begun.Token, Look: s.Now().Add(pause(0, begun.After))})
 }
 
 // peerOf returns the peer by which an NVA speaks to the Route Server, whoever made it.
@@ -159,6 +158,7 @@ const askLimit = 5 * time.Minute
 // fetch fetches the answers that are due.
 func (s *server) fetch(ctx context.Context) {
 	var open []state.Ask
+	var again []string
 	for _, a := range s.known.Asked {
 		if _, peers := s.hub.Peer(a.NVA); !peers { // any more
 			continue
@@ -177,6 +177,7 @@ func (s *server) fetch(ctx context.Context) {
 			a.Look = s.Now().Add(pause(a.Asks, progress.After))
 			a.Asks++
 			open = append(open, a)
+			continue
 		case err != nil:
 			s.put(ctx, state.Learned{NVA: a.NVA, At: a.At, Problem: err.Error()})
 		case !progress.Done:
@@ -184,8 +185,14 @@ func (s *server) fetch(ctx context.Context) {
 		default:
 			s.put(ctx, s.compare(a, instances))
 		}
+		if a.Again {
+			again = append(again, a.NVA)
+		}
 	}
 	s.known.Asked = open
+	for _, nva := range again {
+		s.ask(ctx, nva)
+	}
 }
 
 // compare says how what was learned differs from what is announced now: what was announced since the question will be looked at again.

@@ -25,13 +25,13 @@ import (
 // could not be asked.
 type Peers interface {
 	List(ctx context.Context, hub string) ([]peering.Peer, error)
-	Begin(ctx context.Context, hub string, step peering.Step) (token string, err error)
+	Begin(ctx context.Context, hub string, step peering.Step) (peering.Begun, error)
 	Follow(ctx context.Context, hub string, kind peering.Kind, token string) (peering.Progress, error)
 }
 
 // Learned reads what the instances of a Route Server have learned from a peer: a slow call, whose answer is fetched by a token. Errors of Answer are as with Peers.Follow.
 type Learned interface {
-	Ask(ctx context.Context, hub, peer string) (token string, err error)
+	Ask(ctx context.Context, hub, peer string) (peering.Begun, error)
 	Answer(ctx context.Context, hub, token string) ([]peering.Instance, peering.Progress, error)
 }
 
@@ -241,15 +241,15 @@ func (s *server) begin(ctx context.Context, step peering.Step) (e ended, again b
 		return e, true, nil
 	}
 	s.sent++
-	token, err := s.Peers.Begin(ctx, s.hub.VirtualHub, step)
+	begun, err := s.Peers.Begin(ctx, s.hub.VirtualHub, step)
 	if err != nil {
 		return s.unbegun(ctx, err)
 	}
 	s.log.InfoContext(ctx, "operation on a peer begun", slog.String("operation", step.String()))
-	if token == "" { // it has ended: the list says how
+	if begun.Token == "" { // it has ended: the list says how
 		return e, true, nil
 	}
-	op.Token, op.Look = token, s.Now().Add(pause(0, 0))
+	op.Token, op.Look = begun.Token, s.Now().Add(pause(0, begun.After))
 	if err = s.save(ctx); err != nil {
 		return e, false, err
 	}

@@ -38,6 +38,8 @@ type hub struct {
 	begun   []string // the steps that were begun
 	busy    int      // refused because of another operation
 	learns  func(p peering.Peer) []peering.Route
+	lags    []string // instances that have not noticed what learns says, and have what it said at first
+	old     map[string][]peering.Route
 	fails   map[string]error // how the operation of a peer ends
 }
 
@@ -103,8 +105,8 @@ func (p hubPort) List(_ context.Context, id string) (out []peering.Peer, err err
 }
 
 // Begin checks what must hold before every operation: the document has the step, without a token, and the name as ours; and it touches no peer of others.
-func (p hubPort) Begin(_ context.Context, _ string, step peering.Step) (token string, err error) {
-	doc := p.targetDoc("rs")
+func (p hubPort) Begin(_ context.Context, _ string, step peering.Step) (begun peering.Begun, err error) {
+	doc := p.hubDoc()
 	if known := doc.RouteServer; known == nil || known.Operation == nil || known.Operation.Step != step || known.Operation.Token != "" || !doc.Owns(step.Name) {
 		p.t.Errorf("%s is begun before it is written down: %+v", step, known)
 	}
@@ -146,11 +148,11 @@ func (p hubPort) Begin(_ context.Context, _ string, step peering.Step) (token st
 			after.ETag = fmt.Sprint(h.version)
 			h.peers[key] = after
 		}
-		token = fmt.Sprintf("op-%d", h.version)
-		h.ops[token] = op
+		begun = peering.Begun{Token: fmt.Sprintf("op-%d", h.version), After: 10 * time.Second}
+		h.ops[begun.Token] = op
 		return nil
 	})
-	return token, err
+	return begun, err
 }
 
 func (p hubPort) Follow(_ context.Context, _ string, _ peering.Kind, token string) (out peering.Progress, err error) {
@@ -171,18 +173,18 @@ func (p hubPort) Follow(_ context.Context, _ string, _ peering.Kind, token strin
 	return out, err
 }
 
-func (p hubPort) Ask(_ context.Context, _, peer string) (token string, err error) {
+func (p hubPort) Ask(_ context.Context, _, peer string) (begun peering.Begun, err error) {
 	err = p.call("ask "+peer, func() error {
 		p.hub.settle(p.now)
 		if _, there := p.hub.peers[strings.ToLower(peer)]; !there {
 			return fault.New(fault.NotFound, "no peer %s", peer)
 		}
 		p.hub.version++
-		token = fmt.Sprintf("ask-%d", p.hub.version)
-		p.hub.asks[token] = hubAsk{peer, p.now.Add(askTime)}
+		begun = peering.Begun{Token: fmt.Sprintf("ask-%d", p.hub.version), After: 10 * time.Second}
+		p.hub.asks[begun.Token] = hubAsk{peer, p.now.Add(askTime)}
 		return nil
 	})
-	return token, err
+	return begun, err
 }
 
 func (p hubPort) Answer(_ context.Context, _, token string) (out []peering.Instance, progress peering.Progress, err error) {
@@ -200,7 +202,10 @@ func (p hubPort) Answer(_ context.Context, _, token string) (out []peering.Insta
 		peer := p.hub.peers[strings.ToLower(ask.peer)]
 		for _, name := range []string{"RouteServiceRole_IN_0", "RouteServiceRole_IN_1"} {
 			i := peering.Instance{Name: name}
-			if p.hub.learns != nil {
+			switch {
+			case slices.Contains(p.hub.lags, name):
+				i.Routes = p.hub.old[peer.Name]
+			case p.hub.learns != nil:
 				i.Routes = p.hub.learns(peer)
 			}
 			out = append(out, i)
@@ -210,12 +215,12 @@ func (p hubPort) Answer(_ context.Context, _, token string) (out []peering.Insta
 	return out, progress, err
 }
 
-// targetDoc returns a target's document as saved.
-func (w *world) targetDoc(name string) *state.Target {
+// hubDoc returns the Route Server's document as saved.
+func (w *world) hubDoc() *state.Target {
 	w.t.Helper()
-	v, ok := w.blobs["targets/hub/"+name+".json"]
+	v, ok := w.blobs["targets/hub/rs.json"]
 	if !ok {
-		return state.NewTarget("hub", name, hubID)
+		return state.NewTarget("hub", "rs", hubID)
 	}
 	doc, err := state.DecodeTarget(v.data)
 	if err != nil {
@@ -262,7 +267,7 @@ func TestPeersAreMadeOneAfterTheOther(t *testing.T) {
 	if diff := cmp.Diff(want, w.hub.begun); diff != "" {
 		t.Errorf("operations (-want +got):\n%s", diff)
 	}
-	doc := w.targetDoc("rs")
+	doc := w.hubDoc()
 	if doc.Result.Outcome != state.Unchanged && doc.Result.Outcome != state.Written || doc.RouteServer.Operation != nil || doc.Writes != 2 || doc.Result.Routes != 4 || w.hub.busy != 0 {
 		t.Errorf("the document says %+v, %d writes; refused %d times", doc.Result, doc.Writes, w.hub.busy)
 	}
@@ -282,8 +287,8 @@ func TestPeersAreMadeOneAfterTheOther(t *testing.T) {
 	begun := len(w.hub.begun)
 	w.wakeTarget("rs", "sweep/2")
 	w.rest()
-	if len(w.hub.begun) != begun || w.targetDoc("rs").Result.Outcome != state.Unchanged {
-		t.Errorf("a second wake without news begins %v, and ends as %+v", w.hub.begun[begun:], w.targetDoc("rs").Result)
+	if len(w.hub.begun) != begun || w.hubDoc().Result.Outcome != state.Unchanged {
+		t.Errorf("a second wake without news begins %v, and ends as %+v", w.hub.begun[begun:], w.hubDoc().Result)
 	}
 }
 
@@ -300,7 +305,7 @@ func TestPeersFollowTheDomainFile(t *testing.T) {
 	if diff := cmp.Diff(want, w.hub.begun); diff != "" {
 		t.Errorf("operations (-want +got):\n%s", diff)
 	}
-	if diff := cmp.Diff([]string{mine + "nva-b"}, w.targetDoc("rs").Owned); diff != "" {
+	if diff := cmp.Diff([]string{mine + "nva-b"}, w.hubDoc().Owned); diff != "" {
 		t.Errorf("owned (-want +got):\n%s", diff)
 	}
 	w.kept()
@@ -333,9 +338,12 @@ func TestKilledAnywhere(t *testing.T) {
 			if len(w.hub.begun) != 2 || w.hub.peers[mine+"nva-a"].State != peering.Settled || w.hub.peers[mine+"nva-b"].State != peering.Settled {
 				t.Errorf("killed at call %d (skipped %t): begun %v, peers %+v", kill, skip, w.hub.begun, w.hub.peers)
 			}
-			doc := w.targetDoc("rs")
+			doc := w.hubDoc()
 			if doc.RouteServer.Operation != nil || doc.Result.Outcome != state.Unchanged || doc.Writes > 2 || !doc.Owns(mine+"nva-a") || !doc.Owns(mine+"nva-b") {
 				t.Errorf("killed at call %d (skipped %t): %+v, %+v", kill, skip, doc.Result, doc.RouteServer.Operation)
+			}
+			if w.hub.busy != 0 {
+				t.Errorf("killed at call %d (skipped %t): an operation was begun while another one was in work", kill, skip)
 			}
 			w.kept()
 		}
@@ -375,7 +383,7 @@ func TestPeersThatAreNotWritten(t *testing.T) {
 	}{
 		{name: "observe", more: ", apply: observe", outcome: state.Observed, says: "2 operations are not begun, the first is create pointsman-nva-a 10.0.0.4 AS 65001: the domain file says apply: observe"},
 		{name: "paused", prepare: func(w *world) {
-			doc := w.targetDoc("rs")
+			doc := w.hubDoc()
 			doc.Pause = state.Pause{On: true, ID: "order", Who: "ann", At: w.now}
 			body, err := state.EncodeTarget(doc)
 			if err != nil {
@@ -411,7 +419,7 @@ func TestPeersThatAreNotWritten(t *testing.T) {
 			}
 			w.wakeTarget("rs", "sweep/1")
 			w.deliver(w.next())
-			doc := w.targetDoc("rs")
+			doc := w.hubDoc()
 			if doc.Result.Outcome != tt.outcome || !strings.Contains(doc.Result.Message, tt.says) || len(w.hub.begun) != 0 || doc.RouteServer.Operation != nil {
 				t.Errorf("%s: %q, begun %v; want %s: %q", doc.Result.Outcome, doc.Result.Message, w.hub.begun, tt.outcome, tt.says)
 			}
@@ -425,7 +433,7 @@ func TestAnotherHandsOperation(t *testing.T) {
 	w.hub.peers["x"] = peering.Peer{Name: "x", Address: netip.MustParseAddr("10.0.0.8"), ASN: 65008, State: peering.Changing, ETag: "0"}
 	w.wakeTarget("rs", "sweep/1")
 	w.deliver(w.next())
-	doc := w.targetDoc("rs")
+	doc := w.hubDoc()
 	if doc.Result.Outcome != state.Busy || len(w.hub.begun) != 0 || !doc.NotBefore.Equal(w.now.Add(10*time.Second)) {
 		t.Errorf("%+v, not before %s, begun %v", doc.Result, doc.NotBefore, w.hub.begun)
 	}
@@ -479,7 +487,7 @@ func TestOperationsThatEndBadly(t *testing.T) {
 			}
 		}
 		took := w.until(time.Hour, func() bool {
-			op := w.targetDoc("rs").RouteServer.Operation
+			op := w.hubDoc().RouteServer.Operation
 			return op == nil || op.Name != mine+"nva-a"
 		})
 		if took < 30*time.Minute || took > 32*time.Minute {
@@ -510,7 +518,7 @@ func TestWhatIsLearnedIsCompared(t *testing.T) {
 	w.said("nva-a", event.Snapshot, announce(prefixes(3)...))
 	w.said("nva-b", event.Snapshot, announce(prefixes(2)...))
 	w.rest()
-	doc := w.targetDoc("rs")
+	doc := w.hubDoc()
 	for _, nva := range []string{"nva-a", "nva-b"} {
 		if l, looked := doc.RouteServer.Of(nva); !looked || !l.Same() || l.Full.IsZero() || !l.Clear.IsZero() || len(l.Heard) != 2 {
 			t.Errorf("%s: %+v", nva, l)
@@ -544,7 +552,7 @@ func TestWhatIsLearnedIsCompared(t *testing.T) {
 	if n := asked() - before; n != 2 {
 		t.Errorf("a sweep asks %d times what was learned, want once for each NVA", n)
 	}
-	doc = w.targetDoc("rs")
+	doc = w.hubDoc()
 	l, _ := doc.RouteServer.Of("nva-a")
 	want := peering.Heard{
 		Instance: "RouteServiceRole_IN_1", Routes: 3, Listed: 3, Missing: 1, Surplus: 1, Astray: 1,
@@ -635,6 +643,27 @@ func TestFailoverPastTheRouteServer(t *testing.T) {
 // failoverPause is how often it is looked at an NVA that is down.
 const failoverPause = 10 * time.Second
 
+// TestOneInstanceStillLeads: one instance has noticed the death, the other one not yet: the overrides stay until both have.
+func TestOneInstanceStillLeads(t *testing.T) {
+	for _, lag := range []string{"RouteServiceRole_IN_0", "RouteServiceRole_IN_1"} {
+		w, died := settledHub(t, 3)
+		w.hub.old, w.hub.lags = map[string][]peering.Route{}, []string{lag}
+		for _, p := range w.hub.peers {
+			w.hub.old[p.Name] = w.hub.learns(p)
+		}
+		died["nva-a"] = w.now.Add(-holdTime) // the other one knows it at once
+		w.said("nva-a", event.Expired, func(e *event.Event) { e.Beat = 99 })
+		w.until(time.Minute, func() bool { return len(w.overrides()) == 3 })
+		start := w.now
+		w.until(5*time.Minute, func() bool { return len(w.overrides()) == 0 || w.now.Sub(start) > 2*time.Minute })
+		if len(w.overrides()) != 3 {
+			t.Errorf("%s still leads to the dead, and the table has %v", lag, w.overrides())
+		}
+		w.hub.lags = nil
+		w.until(time.Minute, func() bool { return len(w.overrides()) == 0 })
+	}
+}
+
 func TestNVAThatReturnsBeforeTheRouteServerNotices(t *testing.T) {
 	w, died := settledHub(t, 3)
 	died["nva-a"] = w.now
@@ -649,7 +678,7 @@ func TestNVAThatReturnsBeforeTheRouteServerNotices(t *testing.T) {
 	}
 }
 
-// TestOverrideOutlivesTheSurvivor: when the last NVA dies too, the route stays where it is; silence never blackholes.
+// TestNoOverrideWithoutASurvivor: a prefix that nobody else announces is not led past the Route Server.
 func TestNoOverrideWithoutASurvivor(t *testing.T) {
 	w, died := settledHub(t, 3)
 	w.said("nva-b", event.Delta, withdraw(prefix(2)))
@@ -725,7 +754,7 @@ func TestOneFileDrivesBoth(t *testing.T) {
 	if diff := cmp.Diff(learned, w.overrides()); diff != "" || len(learned) != 5 {
 		t.Errorf("%d prefixes (-Route Server +table):\n%s", len(learned), diff)
 	}
-	if warnings := w.targetDoc("rs").Result.Warnings; len(warnings) != 0 {
+	if warnings := w.hubDoc().Result.Warnings; len(warnings) != 0 {
 		t.Errorf("%v", warnings)
 	}
 }

@@ -199,7 +199,7 @@ func peers(n located.Node, d *Domain) []Peer {
 			named.Reportf("the name %s stands twice", p.NVA)
 		}
 		given := m.Get("address")
-		p.Address = located.Or(given, ofFamily(v.NextHops, anyIPv4), "the IPv4 address from which the NVA speaks BGP", parsePeerAddress)
+		p.Address = located.Or(given, ofFamily(v.NextHops, netip.PrefixFrom(netip.IPv4Unspecified(), 0)), "the IPv4 address from which the NVA speaks BGP", parsePeerAddress)
 		if known && !given.Present() && !p.Address.IsValid() {
 			named.Reportf("%s has no IPv4 next hop, and Route Server peers over IPv4 only: give the peer an address", p.NVA)
 		}
@@ -210,9 +210,6 @@ func peers(n located.Node, d *Domain) []Peer {
 	}
 	return out
 }
-
-// anyIPv4 stands for the family.
-var anyIPv4 = netip.PrefixFrom(netip.IPv4Unspecified(), 0)
 
 // ranges reads how prefixes are brought into the VNet, after all targets.
 func ranges(n located.Node, d *Domain) []Range {

@@ -311,6 +311,12 @@ func (w *world) find(match func(Peer) bool) (Peer, bool) {
 	return w.peers[i], true
 }
 
+// Begun is an operation of the service that has begun.
+type Begun struct {
+	Token string        // by which any process can follow it; "": it has ended already
+	After time.Duration // how long to wait before asking after it, as the service has it; 0: it does not say
+}
+
 // Progress is how an operation of the service is doing.
 type Progress struct {
 	Done  bool

@@ -37,6 +37,7 @@ type Ask struct {
 	Token string    `json:"token"`
 	Asks  int       `json:"asks,omitempty"`
 	Look  time.Time `json:"look"`
+	Again bool      `json:"again,omitempty"` // there was news since: it is asked once more when the answer is there
 }
 
 // Learned is what a Route Server has learned from one NVA, compared with what that announces.
