@@ -115,7 +115,7 @@ func operators(n located.Node, d *Domain, owners map[signature.Key]string) []Ope
 			Keys:    keys(m.Need("keys", "a list of one public key, or two while one replaces the other"), wantOperatorKey, "take the operator out", "operator", owners),
 			Orders:  orderKinds(m.Get("orders")),
 			NVAs:    subjects(m.Get("nvas"), "an NVA", "NVA, or no nvas at all for every NVA of the domain", func(s string) bool { _, known := d.NVA(s); return known }),
-			Targets: subjects(m.Get("targets"), "a target", "target, or no targets at all for every target of the domain", func(s string) bool { _, known := d.Target(s); return known }),
+			Targets: subjects(m.Get("targets"), "a target", "target, or no targets at all for every target of the domain", func(s string) bool { _, known := d.Keeps(s); return known }),
 		}
 		o.Name = uniqueName(m.Need("name", wantName), names)
 		for _, k := range o.Keys {
