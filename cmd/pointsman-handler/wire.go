@@ -60,11 +60,11 @@ func wire(s settings, log *slog.Logger) (map[string]invocation.Function, error) 
 	if err != nil {
 		return nil, fmt.Errorf("route tables: %w", err)
 	}
-	wakes := counted{sender}
 	servers, err := routeserver.New(routeserver.Config{Credential: credential, Endpoint: s.armEndpoint, Audience: s.armAudience})
 	if err != nil {
 		return nil, fmt.Errorf("route servers: %w", err)
 	}
+	wakes := counted{sender}
 	store := documents.NewStore(state, parallelReads)
 	lot := ingest.ShelfLot{Shelf: poison}
 	in := &ingest.Ingest{Store: store, Wakes: wakes, Lot: lot, Now: time.Now, Log: log, Patience: ingestPatience, Pause: pause}
