@@ -27,6 +27,9 @@ param routeTableIds array = []
 @description('Resource ids of the virtual networks whose subnets use those tables: Pointsman reads the subnets, and never writes the table of a subnet in which an NVA has its next hop. Not needed where the domain files declare targets[].subnets.')
 param virtualNetworkIds array = []
 
+@description('Resource ids of the Route Servers (virtualHubs) whose BGP peers Pointsman may keep: routeServers in the domain files. They may be in other resource groups and subscriptions of the tenant.')
+param routeServerIds array = []
+
 @description('Object ids of the NVAs\' managed identities. Each may send to the queue route-events and nothing else.')
 param agentPrincipalIds array = []
 
@@ -147,7 +150,8 @@ var token = toLower(uniqueString(subscription().id, environmentName, location))
 var tags = union(extraTags, { 'azd-env-name': environmentName })
 var routeTableRole = guid(token, 'pointsman-route-tables')
 var private = !empty(privateEndpointSubnetId)
-var tableGroups = union(map(routeTableIds, id => toLower('/subscriptions/${split(id, '/')[2]}/resourceGroups/${split(id, '/')[4]}')), [])
+var routeServerRole = guid(token, 'pointsman-route-servers')
+var watchedGroups = union(map(concat(routeTableIds, routeServerIds), id => toLower('/subscriptions/${split(id, '/')[2]}/resourceGroups/${split(id, '/')[4]}')), [])
 
 // Where there is something for pointsman preflight to look at: the tables' subscriptions, and this one, with the bus.
 var lookedAt = union(map(routeTableIds, id => toLower(split(id, '/')[2])), [toLower(subscription().subscriptionId)])
@@ -316,9 +320,31 @@ module tables 'modules/table.bicep' = [
   }
 ]
 
-// One subscription for each resource group that has tables; the same name in each, which belongs to this installation.
+module serverRole 'modules/serverrole.bicep' = if (!empty(routeServerIds)) {
+  name: 'pointsman-server-role'
+  params: {
+    name: routeServerRole
+    displayName: 'Pointsman route servers ${token}'
+    subscriptionIds: union(map(routeServerIds, id => split(id, '/')[2]), [])
+  }
+}
+
+module servers 'modules/server.bicep' = [
+  for id in routeServerIds: {
+    name: 'pointsman-server-${uniqueString(token, toLower(id))}'
+    scope: resourceGroup(split(id, '/')[2], split(id, '/')[4])
+    params: {
+      hubName: split(id, '/')[8]
+      roleName: routeServerRole
+      principalId: identity.outputs.principalId
+    }
+    dependsOn: [serverRole]
+  }
+]
+
+// One subscription for each resource group that has tables or Route Servers; the same name in each, which belongs to this installation.
 module drift 'modules/drift.bicep' = [
-  for id in tableGroups: if (driftEvents) {
+  for id in watchedGroups: if (driftEvents) {
     name: 'pointsman-drift-${uniqueString(token, id)}'
     scope: resourceGroup(split(id, '/')[2], split(id, '/')[4])
     params: {

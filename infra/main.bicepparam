@@ -14,6 +14,11 @@ param virtualNetworkIds = [
   // '/subscriptions/00000000-0000-0000-0000-000000000000/resourceGroups/rg-network/providers/Microsoft.Network/virtualNetworks/vnet-spoke-1'
 ]
 
+// The Route Servers of the domain files, if any.
+param routeServerIds = [
+  // '/subscriptions/00000000-0000-0000-0000-000000000000/resourceGroups/rg-network/providers/Microsoft.Network/virtualHubs/rs-hub'
+]
+
 // az vm show --resource-group RG --name NVA --query identity.principalId
 param agentPrincipalIds = []
 

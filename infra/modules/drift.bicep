@@ -1,4 +1,4 @@
-// Azure tells the function Drift of writes to the route tables of one resource group: an event subscription on that group.
+// Azure tells the function Drift of writes to the route tables and Route Servers of one resource group: an event subscription on that group.
 
 @description('Name of the subscription, unique in the resource group.')
 param name string
@@ -28,7 +28,7 @@ resource writes 'Microsoft.EventGrid/eventSubscriptions@2022-06-15' = {
         {
           operatorType: 'StringBeginsWith'
           key: 'data.operationName'
-          values: ['Microsoft.Network/routeTables/']
+          values: ['Microsoft.Network/routeTables/', 'Microsoft.Network/virtualHubs/']
         }
       ]
     }

@@ -104,7 +104,7 @@ func locals(tokens []lexeme) map[string]bool {
 func builtin(name string) bool {
 	return slices.Contains([]string{
 		"existing", "if", "for", "in", "true", "false", "null",
-		"empty", "environment", "guid", "loadTextContent", "map", "resourceGroup", "split", "string", "subscription", "subscriptionResourceId", "toLower", "union", "uniqueString",
+		"empty", "environment", "guid", "loadTextContent", "map", "resourceGroup", "split", "string", "subscription", "subscriptionResourceId", "toLower", "union", "concat", "uniqueString",
 	}, name)
 }
 
@@ -482,18 +482,25 @@ func TestRights(t *testing.T) {
 	if value(topic["inputSchema"]) != "CloudEventSchemaV1_0" || value(topic["disableLocalAuth"]) != "true" {
 		t.Error("the topic must take CloudEvents 1.0, and no keys")
 	}
-	var actions []string
-	for _, tk := range files["modules/role.bicep"].tokens {
-		if tk.kind == text && strings.HasPrefix(tk.text, "Microsoft.Network/") {
-			actions = append(actions, tk.text)
+	for module, want := range map[string][]string{
+		"modules/role.bicep": {"routeTables/read", "routeTables/write", "virtualNetworks/subnets/read", "locations/operations/read", "locations/operationResults/read"},
+		"modules/serverrole.bicep": {
+			"virtualHubs/read", "virtualHubs/bgpConnections/read", "virtualHubs/bgpConnections/write", "virtualHubs/bgpConnections/delete", "virtualHubs/bgpConnections/*/action",
+			"locations/operations/read", "locations/operationResults/read",
+		},
+	} {
+		var actions []string
+		for _, tk := range files[module].tokens {
+			if action, network := strings.CutPrefix(tk.text, "Microsoft.Network/"); network && tk.kind == text {
+				actions = append(actions, action)
+			}
+		}
+		if !slices.Equal(actions, want) {
+			t.Errorf("the role of %s allows %v", module, actions)
 		}
 	}
-	want := []string{
-		"Microsoft.Network/routeTables/read", "Microsoft.Network/routeTables/write", "Microsoft.Network/virtualNetworks/subnets/read",
-		"Microsoft.Network/locations/operations/read", "Microsoft.Network/locations/operationResults/read",
-	}
-	if !slices.Equal(actions, want) {
-		t.Errorf("the role allows %v", actions)
+	if got := value(fields(files["modules/server.bicep"].find(t, "resource", "peers").rest)["scope"]); got != "hub" {
+		t.Errorf("the role is assigned on %q, not on the Route Server", got)
 	}
 	if got := value(fields(files["modules/table.bicep"].find(t, "resource", "writes").rest)["scope"]); got != "table" {
 		t.Errorf("the role is assigned on %q, not on the table", got)
