@@ -201,7 +201,7 @@ func (w *world) nothingLost() {
 func (w *world) toldOnce(writes int) {
 	w.t.Helper()
 	lines := 0
-	for line := range strings.Lines(string(w.document("history/hub/spokes/" + time.Now().UTC().Format("2006-01") + ".jsonl"))) {
+	for line := range strings.Lines(string(w.document("history/hub/spokes/" + time.Now().UTC().Format(time.DateOnly) + ".jsonl"))) {
 		if strings.Contains(line, `"moves"`) { // the first write, before the swap, only added
 			lines++
 		}
