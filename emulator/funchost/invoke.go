@@ -99,6 +99,8 @@ func (h *Host) invoke(f *function, body []byte, messageIDs []string) (*reply, er
 // observed wraps one invocation into its log lines and its two Invocation events.
 func (h *Host) observed(f *function, messageIDs []string, do func(*run) error) error {
 	inv := &run{function: f, id: uuid.NewString(), messageIDs: messageIDs}
+	h.running.Add(1)
+	defer h.running.Add(-1)
 	start := time.Now()
 	attrs := []any{slog.String("function", "Functions."+f.name), slog.String("id", inv.id)}
 	h.cfg.Logger.InfoContext(h.base, "Executing", attrs...)
