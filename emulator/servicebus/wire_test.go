@@ -122,4 +122,9 @@ func TestCloseIsReadBeforeTheEnd(t *testing.T) {
 	if _, err = amqp.ReadFrame(w); !errors.Is(err, io.EOF) {
 		t.Errorf("%v, want the end", err)
 	}
+	for range 3 { // a socket that is closed takes one
+		if _, err = nc.Write(amqp.EmptyFrame()); err != nil {
+			t.Fatalf("it did not wait for the client to hang up: %v", err)
+		}
+	}
 }

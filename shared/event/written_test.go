@@ -2,13 +2,13 @@ package event
 
 import (
 	"encoding/json"
+	"net/netip"
 	"reflect"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/pointsman/pointsman/shared/route"
-	"net/netip"
 )
 
 func storm() []Event {
@@ -57,13 +57,27 @@ func FuzzWritten(f *testing.F) {
 		text := string(body)
 		f.Add(text)
 		for _, change := range []struct{ old, by string }{
-			{"{", "{ "}, {`"hub"`, `"h\\u0075b"`}, {`"seq":42`, `"seq":042`}, {`"seq":42`, `"seq":4.2e1`}, {`"seq":42`, `"seq":99999999999999999999`}, {`"metric":20`, `"metric":4294967296`},
-			{`"metric":20,`, ""}, {"nva-a", "nva-\xff"}, {`"withdraw":[`, `"withdraw":[ `}, {"10.1.0.0/16", ""}, {"10.1.0.0/16", "10.1.0.0/33"}, {"12:00:00Z", "12:00:00+25:00"}, {`"data":`, `"Data":`},
+			{"{", "{ "},
+			{`"hub"`, `"h\\u0075b"`},
+			{`"seq":42`, `"seq":042`},
+			{`"seq":42`, `"seq":4.2e1`},
+			{`"seq":42`, `"seq":99999999999999999999`},
+			{`"metric":20`, `"metric":4294967296`},
+			{`"metric":20,`, ""},
+			{"nva-a", "nva-\xff"},
+			{`"withdraw":[`, `"withdraw":[ `},
+			{"10.1.0.0/16", ""},
+			{"10.1.0.0/16", "10.1.0.0/33"},
+			{"12:00:00Z", "12:00:00+25:00"},
+			{`"data":`, `"Data":`},
 		} {
 			f.Add(strings.Replace(text, change.old, change.by, 1))
 		}
 		for _, more := range []string{`,"x":1}`, `,"enqueuedtime":"2026-03-01T12:00:01Z"}`, `,"NVA":"x"}`, `,"Subject":"x"}`, `,"time":"x"}`, `,"a":"b","c":"d"}  `, `}}`, `,}`, `,"data":null}`} {
 			f.Add(strings.TrimSuffix(text, "}") + more)
+		}
+		for _, name := range []string{"specversion", "id", "source", "type", "subject", "time", "datacontenttype", "traceparent", "data"} {
+			f.Add(strings.TrimSuffix(text, "}") + `,"` + name + `":"2026-03-01T12:00:00Z"}`)
 		}
 	}
 	f.Fuzz(func(t *testing.T, text string) {

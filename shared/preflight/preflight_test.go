@@ -249,12 +249,13 @@ func TestForwarding(t *testing.T) {
 }
 
 func TestBus(t *testing.T) {
+	const keys = "note: shared access keys are accepted: whoever has one needs no identity\nok: tier Premium, active"
 	for want, n := range map[string]preflight.Read[preflight.Namespace]{
-		"unknown: could not be checked: away":                                     {Err: errAway},
-		"ok: tier Standard, active":                                               {Value: preflight.Namespace{Tier: "Standard", Status: "Active", DisableLocalAuth: true}},
+		keys:                                  {Value: preflight.Namespace{Tier: "Premium"}},
+		"unknown: could not be checked: away": {Err: errAway},
+		"ok: tier Standard, active":           {Value: preflight.Namespace{Tier: "Standard", Status: "Active", DisableLocalAuth: true}},
 		"error: the namespace is of tier Basic, which has no duplicate detection": {Value: preflight.Namespace{Tier: "Basic", Status: "active", DisableLocalAuth: true}},
 		"error: the namespace is Disabled":                                        {Value: preflight.Namespace{Tier: "Premium", Status: "Disabled", DisableLocalAuth: true}},
-		"note: shared access keys are accepted: whoever has one needs no identity\nok: tier Premium, active": {Value: preflight.Namespace{Tier: "Premium"}},
 	} {
 		expect(t, want, lines(preflight.Bus("host", n)...), want)
 	}

@@ -217,7 +217,7 @@ func (w *watch) onTable(e arm.Event) {
 	case arm.OperationFailed, arm.OperationCanceled:
 		w.inFlight--
 		w.out.event(line{at: e.At, where: "table", what: "PUT ended", text: e.Kind.String(), colour: red})
-	case arm.TableSeeded:
+	case arm.TableSeeded, arm.PeerSeeded:
 	}
 }
 
