@@ -264,17 +264,18 @@ func TestBus(t *testing.T) {
 func TestQueueSettings(t *testing.T) {
 	events := preflight.Queues()[0]
 	good := preflight.Queue{Lock: time.Minute, DuplicateWindow: 10 * time.Minute, TTL: 24 * time.Hour, MaxDelivery: 100, DeadLetterExpired: true, Status: "Active", Active: 3}
+	const both = "warning: it detects no duplicates: what is sent twice is worked on twice\nwarning: 1 messages are dead letters: events that were never taken in, an NVA's death perhaps"
 	for want, change := range map[string]func(*preflight.Queue){
-		"ok: settings as wanted; 3 messages wait, no dead letters":                                                                                                                func(*preflight.Queue) {},
-		"error: it requires sessions: neither agents nor the function app use them":                                                                                               func(q *preflight.Queue) { q.Sessions = true },
-		"error: it is SendDisabled":                                                                                                                                               func(q *preflight.Queue) { q.Status = "SendDisabled" },
-		"warning: a message is locked for 30s, want 1m0s: a slow batch is delivered a second time":                                                                                func(q *preflight.Queue) { q.Lock = 30 * time.Second },
-		"warning: a message is dead-lettered after 10 deliveries, want 100: a short outage of the store loses events":                                                             func(q *preflight.Queue) { q.MaxDelivery = 10 },
-		"warning: it detects no duplicates: what is sent twice is worked on twice":                                                                                                func(q *preflight.Queue) { q.DuplicateWindow = 0 },
-		"warning: it detects duplicates for 30s, want 10m0s":                                                                                                                      func(q *preflight.Queue) { q.DuplicateWindow = 30 * time.Second },
-		"warning: what expires is dropped: the one event that tells of an NVA's death is said once":                                                                               func(q *preflight.Queue) { q.DeadLetterExpired = false },
-		"warning: 2 messages are dead letters: events that were never taken in, an NVA's death perhaps":                                                                           func(q *preflight.Queue) { q.DeadLettered = 2 },
-		"warning: it detects no duplicates: what is sent twice is worked on twice\nwarning: 1 messages are dead letters: events that were never taken in, an NVA's death perhaps": func(q *preflight.Queue) { q.DuplicateWindow, q.DeadLettered = 0, 1 },
+		"ok: settings as wanted; 3 messages wait, no dead letters":                                                    func(*preflight.Queue) {},
+		"error: it requires sessions: neither agents nor the function app use them":                                   func(q *preflight.Queue) { q.Sessions = true },
+		"error: it is SendDisabled":                                                                                   func(q *preflight.Queue) { q.Status = "SendDisabled" },
+		"warning: a message is locked for 30s, want 1m0s: a slow batch is delivered a second time":                    func(q *preflight.Queue) { q.Lock = 30 * time.Second },
+		"warning: a message is dead-lettered after 10 deliveries, want 100: a short outage of the store loses events": func(q *preflight.Queue) { q.MaxDelivery = 10 },
+		"warning: it detects no duplicates: what is sent twice is worked on twice":                                    func(q *preflight.Queue) { q.DuplicateWindow = 0 },
+		"warning: it detects duplicates for 30s, want 10m0s":                                                          func(q *preflight.Queue) { q.DuplicateWindow = 30 * time.Second },
+		"warning: what expires is dropped: the one event that tells of an NVA's death is said once":                   func(q *preflight.Queue) { q.DeadLetterExpired = false },
+		"warning: 2 messages are dead letters: events that were never taken in, an NVA's death perhaps":               func(q *preflight.Queue) { q.DeadLettered = 2 },
+		both: func(q *preflight.Queue) { q.DuplicateWindow, q.DeadLettered = 0, 1 },
 	} {
 		q := good
 		change(&q)
