@@ -55,6 +55,16 @@ func (c *Client) Table(ctx context.Context, id string) (Table, error) {
 	return t, nil
 }
 
+// Peers returns how many BGP peers a Route Server has.
+func (c *Client) Peers(ctx context.Context, hub string) (int, error) {
+	var there struct{}
+	if err := c.get(ctx, hub, networkVersion, "", &there); err != nil {
+		return 0, err
+	}
+	peers, err := list[struct{}](ctx, c, hub+"/bgpConnections", networkVersion, "")
+	return len(peers), err
+}
+
 // member decodes a member of an object, if it is there.
 func member(o map[string]json.RawMessage, name string, into any) error {
 	text, ok := o[name]

@@ -27,7 +27,7 @@ func preflightCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "preflight",
 		Short: "Check that Azure lets Pointsman do its work, before it begins",
-		Long: `Look at everything that Pointsman needs of Azure, and say what is missing and what to do about it: rights on each route table (from permissions and role assignments), locks, policies that would
+		Long: `Look at everything that Pointsman needs of Azure, and say what is missing and what to do about it: rights on each route table and Route Server (from permissions and role assignments), locks, policies that would
 deny a write, limits and what is used, tables in the NVAs' own subnets, IP forwarding on their network interfaces, the queues' settings and dead letters, who may give orders, and the clock. Nothing is written, not
 even to try. What cannot be read is a finding too.
 
@@ -105,7 +105,7 @@ func (p *preflighter) look(ctx context.Context) ([]preflight.Finding, error) {
 	var steps []func() []preflight.Finding
 	var subscriptions []string
 	for _, d := range domains {
-		if !slices.ContainsFunc(d.Config.Targets, p.wants) {
+		if !slices.ContainsFunc(d.Config.All(), p.wants) {
 			continue
 		}
 		steps = append(steps, func() []preflight.Finding { return fileFindings(d) })
@@ -113,6 +113,12 @@ func (p *preflighter) look(ctx context.Context) ([]preflight.Finding, error) {
 			if p.wants(t) {
 				subscriptions = add(subscriptions, t.Subscription())
 				steps = append(steps, func() []preflight.Finding { return p.table(ctx, d.Config, t) })
+			}
+		}
+		for _, r := range d.Config.RouteServers {
+			if t := r.AsTarget(); p.wants(t) {
+				subscriptions = add(subscriptions, t.Subscription())
+				steps = append(steps, func() []preflight.Finding { return p.server(ctx, r) })
 			}
 		}
 	}
@@ -173,9 +179,9 @@ func (p *preflighter) table(ctx context.Context, d *config.Domain, t config.Targ
 		if fault.Is(err, fault.NotFound) {
 			return out
 		}
-		return append(out, p.rights(ctx, t))
+		return append(out, p.tableRights(ctx, t))
 	}
-	out := []preflight.Finding{p.rights(ctx, t)}
+	out := []preflight.Finding{p.tableRights(ctx, t)}
 	out = append(out, preflight.Locks(t.Name, read(p.azure.Locks(ctx, id)))...)
 	out = append(out, preflight.Policies(t.Name, read(p.azure.Denials(ctx, id, table, d.Policy.RouteNamePrefix+"203-0-113-0-24")))...)
 	out = append(out, preflight.Room(d, t, table.Routes, read(p.azure.Usages(ctx, id, table.Location)))...)
@@ -183,16 +189,31 @@ func (p *preflighter) table(ctx context.Context, d *config.Domain, t config.Targ
 	return append(out, preflight.Subnets(d, t, known, unread)...)
 }
 
+// server looks at a Route Server.
+func (p *preflighter) server(ctx context.Context, r config.RouteServer) []preflight.Finding {
+	peers, err := p.azure.Peers(ctx, r.VirtualHub)
+	out := []preflight.Finding{preflight.Server(r, read(peers, err), fault.Is(err, fault.NotFound))}
+	if fault.Is(err, fault.NotFound) {
+		return out
+	}
+	out = append(out, p.rights(ctx, r.Name, r.VirtualHub, preflight.ServerActions(), "assign it the custom role of infra/modules/serverrole.bicep on the Route Server"))
+	return append(out, preflight.Locks(r.Name, read(p.azure.Locks(ctx, r.VirtualHub)))...)
+}
+
 func read[T any](value T, err error) preflight.Read[T] {
 	return preflight.Read[T]{Value: value, Err: err}
 }
 
-func (p *preflighter) rights(ctx context.Context, t config.Target) preflight.Finding {
+// tableRights checks the rights on a target's table.
+func (p *preflighter) tableRights(ctx context.Context, t config.Target) preflight.Finding {
+	return p.rights(ctx, t.Name, t.RouteTable, preflight.TableActions(), "assign it the custom role of infra/modules/role.bicep on the table")
+}
+
+func (p *preflighter) rights(ctx context.Context, of, id string, actions []string, do string) preflight.Finding {
 	if p.principal == "" {
-		return preflight.OwnRights(t.Name, read(p.azure.Own(ctx, t.RouteTable)), preflight.TableActions())
+		return preflight.OwnRights(of, read(p.azure.Own(ctx, id)), actions)
 	}
-	return preflight.Rights(t.Name, "the function app's identity "+p.principal, read(p.azure.Of(ctx, t.RouteTable, p.principal)), preflight.TableActions(),
-		"assign it the custom role of infra/modules/role.bicep on the table")
+	return preflight.Rights(of, "the function app's identity "+p.principal, read(p.azure.Of(ctx, id, p.principal)), actions, do)
 }
 
 // subnets returns the subnets that use the table: those of the domain file, or what Azure says.

@@ -14,8 +14,11 @@ import (
 // Where the emulated namespace is, if no table says in which subscription and group to put it.
 const defaultGroup = "/subscriptions/00000000-0000-0000-0000-00000000beef/resourceGroups/hub"
 
-// roleID is that of the role that infra/ makes for the function app's identity.
-const roleID = "00000000-0000-0000-0000-00000000a01e"
+// Ids of the roles that infra/ makes for the function app's identity.
+const (
+	roleID       = "00000000-0000-0000-0000-00000000a01e"
+	serverRoleID = "00000000-0000-0000-0000-00000000a02e"
+)
 
 // furnish declares what stands around the tables and is only read: the role of the function app's identity, limits, and the Service Bus namespace.
 func (s *Stack) furnish(cfg Config) error {
@@ -30,17 +33,18 @@ func (s *Stack) furnish(cfg Config) error {
 		if i == 0 {
 			group = subscription + "/resourceGroups/" + parts[3]
 		}
-		role := subscription + "/providers/Microsoft.Authorization/roleDefinitions/" + roleID
-		resources[role] = properties(map[string]any{"roleName": "Pointsman route tables", "permissions": []any{map[string]any{"actions": []string{
-			"Microsoft.Network/routeTables/read", "Microsoft.Network/routeTables/write", "Microsoft.Network/virtualNetworks/subnets/read",
-			"Microsoft.Network/locations/operations/read", "Microsoft.Network/locations/operationResults/read",
-		}, "notActions": []string{}}}})
-		resources[id+"/providers/Microsoft.Authorization/roleAssignments/"+roleID] = properties(map[string]any{"principalId": s.Identity.Principal(), "roleDefinitionId": role, "scope": id})
+		s.grant(resources, id, roleID, "Pointsman route tables",
+			"Microsoft.Network/routeTables/read", "Microsoft.Network/routeTables/write", "Microsoft.Network/virtualNetworks/subnets/read")
 		for name, limit := range map[string]int{"RouteTables": 600, "RoutesPerRouteTable": 1000} {
 			resources[subscription+"/providers/Microsoft.Network/locations/"+location(cfg.Tables[id])+"/usages/"+name] = map[string]any{
 				"name": map[string]string{"value": name, "localizedValue": name}, "currentValue": len(cfg.Tables), "limit": limit, "unit": "Count",
 			}
 		}
+	}
+	for _, id := range cfg.RouteServers {
+		s.grant(resources, id, serverRoleID, "Pointsman route servers",
+			"Microsoft.Network/virtualHubs/read", "Microsoft.Network/virtualHubs/bgpConnections/read", "Microsoft.Network/virtualHubs/bgpConnections/write",
+			"Microsoft.Network/virtualHubs/bgpConnections/delete", "Microsoft.Network/virtualHubs/bgpConnections/*/action")
 	}
 	namespace := group + "/providers/Microsoft.ServiceBus/namespaces/pointsman"
 	resources[namespace] = map[string]any{
@@ -63,6 +67,19 @@ func (s *Stack) furnish(cfg Config) error {
 		s.ARM.ShowResource(namespace+"/queues/"+q.Name, func() json.RawMessage { return s.showQueue(q) })
 	}
 	return nil
+}
+
+// grant gives the function app's identity a role on a resource, with the actions that every role of it has beside its own.
+func (s *Stack) grant(resources map[string]any, id, roleID, name string, actions ...string) {
+	parts := strings.Split(strings.Trim(id, "/"), "/")
+	if len(parts) < 4 {
+		return // whoever makes the resource says so
+	}
+	role := "/subscriptions/" + parts[1] + "/providers/Microsoft.Authorization/roleDefinitions/" + roleID
+	resources[role] = properties(map[string]any{"roleName": name, "permissions": []any{map[string]any{
+		"actions": append(actions, "Microsoft.Network/locations/operations/read", "Microsoft.Network/locations/operationResults/read"), "notActions": []string{},
+	}}})
+	resources[id+"/providers/Microsoft.Authorization/roleAssignments/"+roleID] = properties(map[string]any{"principalId": s.Identity.Principal(), "roleDefinitionId": role, "scope": id})
 }
 
 func properties(p map[string]any) map[string]any { return map[string]any{"properties": p} }

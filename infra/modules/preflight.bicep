@@ -23,6 +23,8 @@ resource role 'Microsoft.Authorization/roleDefinitions@2022-04-01' = {
       {
         actions: [
           'Microsoft.Network/routeTables/read'
+          'Microsoft.Network/virtualHubs/read'
+          'Microsoft.Network/virtualHubs/bgpConnections/read'
           'Microsoft.Network/virtualNetworks/subnets/read'
           'Microsoft.Network/networkInterfaces/read'
           'Microsoft.Network/locations/usages/read'

@@ -22,12 +22,35 @@ func TableActions() []string {
 	}
 }
 
+// ServerActions are what it needs on each Route Server. Source: infra/modules/serverrole.bicep, which a test compares. The action that lists learned routes is not
+// among them: its name is not documented, and the role allows it by a pattern.
+func ServerActions() []string {
+	return []string{
+		"Microsoft.Network/virtualHubs/read", "Microsoft.Network/virtualHubs/bgpConnections/read", "Microsoft.Network/virtualHubs/bgpConnections/write",
+		"Microsoft.Network/virtualHubs/bgpConnections/delete", "Microsoft.Network/locations/operations/read", "Microsoft.Network/locations/operationResults/read",
+	}
+}
+
 // Absent is a finding about a table that could not be read.
 func Absent(t config.Target, err error, missing bool) Finding {
 	if missing {
 		return Finding{Severity: Error, Check: "table", Of: t.Name, Found: "there is no route table " + t.RouteTable, Do: "make it, or correct routeTable in the domain file"}
 	}
 	return Unread("table", t.Name, err, "give who runs this Microsoft.Network/routeTables/read on it (Reader has it)")
+}
+
+// Server is what there is to say of a Route Server and its peers: err is why they could not be read, peers is how many there are.
+func Server(r config.RouteServer, peers Read[int], missing bool) Finding {
+	f := about("server", r.Name)
+	switch {
+	case missing:
+		return f(Error, "there is no Route Server "+r.VirtualHub, "make it, or correct virtualHub in the domain file")
+	case peers.Err != nil:
+		return Unread("server", r.Name, peers.Err, "give who runs this Microsoft.Network/virtualHubs/read and bgpConnections/read on it (Reader has them)")
+	case peers.Value > r.MaxPeers:
+		return f(Warning, fmt.Sprintf("it has %d BGP peers, maxPeers is %d: none is added", peers.Value, r.MaxPeers), "take peers out that nobody needs, or correct maxPeers")
+	}
+	return f(OK, fmt.Sprintf("%d BGP peers now, %d wanted, %d allowed", peers.Value, len(r.Peers), r.MaxPeers), "")
 }
 
 // Usage is a limit of a subscription in a region, and what is used of it.

@@ -78,19 +78,28 @@ func TestRights(t *testing.T) {
 			"unknown: could not be checked for the function app's identity: who runs this lacks Microsoft.Network/routeTables/write\nunknown: could not be checked: away")
 }
 
+func TestServer(t *testing.T) {
+	r := config.RouteServer{Name: "rs", VirtualHub: "/hub", Peers: make([]config.Peer, 2), MaxPeers: 8}
+	of := func(n int, err error) preflight.Read[int] { return preflight.Read[int]{Value: n, Err: err} }
+	expect(t, "a Route Server", lines(preflight.Server(r, of(2, nil), false), preflight.Server(r, of(9, nil), false), preflight.Server(r, of(0, errAway), false), preflight.Server(r, of(0, errAway), true)),
+		"ok: 2 BGP peers now, 2 wanted, 8 allowed\nwarning: it has 9 BGP peers, maxPeers is 8: none is added\nunknown: could not be checked: away\nerror: there is no Route Server /hub")
+}
+
 // TestRole: what is asked for is what infra/ gives.
 func TestRole(t *testing.T) {
-	text, err := os.ReadFile("../../infra/modules/role.bicep")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var given []string
-	for _, m := range regexp.MustCompile(`'(Microsoft\.Network/[A-Za-z/]+)'`).FindAllSubmatch(text, -1) {
-		given = append(given, string(m[1]))
-	}
-	for _, a := range preflight.TableActions() {
-		if !slices.Contains(given, a) {
-			t.Errorf("infra/modules/role.bicep does not give %s, only %v", a, given)
+	for module, wanted := range map[string][]string{"role": preflight.TableActions(), "serverrole": preflight.ServerActions()} {
+		text, err := os.ReadFile("../../infra/modules/" + module + ".bicep")
+		if err != nil {
+			t.Fatal(err)
+		}
+		var given []string
+		for _, m := range regexp.MustCompile(`'(Microsoft\.Network/[A-Za-z/]+)'`).FindAllSubmatch(text, -1) {
+			given = append(given, string(m[1]))
+		}
+		for _, a := range wanted {
+			if !slices.Contains(given, a) {
+				t.Errorf("infra/modules/%s.bicep does not give %s, only %v", module, a, given)
+			}
 		}
 	}
 	bus, err := os.ReadFile("../../infra/modules/bus.bicep")
