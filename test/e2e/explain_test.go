@@ -6,9 +6,12 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/pointsman/pointsman/shared/event"
 	"github.com/pointsman/pointsman/test/system"
@@ -30,7 +33,7 @@ type explained struct {
 }
 
 // The whole of the demonstration, from its recorded events: after each of its acts explain has an answer for every prefix, with since when and because
-// of which event.
+// of which event; and what the journal has of it replays to the same writes.
 func TestExplainAnswersForEveryPrefixOfTheDemo(t *testing.T) {
 	t.Parallel()
 	w := start(t, quick)
@@ -94,4 +97,53 @@ func TestExplainAnswersForEveryPrefixOfTheDemo(t *testing.T) {
 	check("nva-a dies", hopB, func(events string) bool { return strings.Contains(events, death) })
 	w.publish(a[len(a)-1])
 	check("nva-a returns", hopA, of("nva-a"))
+	w.replaysToTheSame()
+}
+
+// change is what a write did to a prefix.
+type change struct{ Prefix, From, To string }
+
+// oneWrite is a write as "10.64.0.0/24 10.0.0.4>10.0.0.5", in order.
+func oneWrite(parts ...[]change) (out []string) {
+	for _, c := range slices.Concat(parts...) {
+		out = append(out, c.Prefix+" "+c.From+">"+c.To)
+	}
+	slices.Sort(out)
+	return out
+}
+
+// replaysToTheSame fails where the journal of all that was said does not lead to the writes that the table has seen.
+func (w *world) replaysToTheSame() {
+	w.t.Helper()
+	ask := func(args ...string) *json.Decoder { // of one value or several
+		w.t.Helper()
+		got := run(w.t, w.Environment(), "pointsman", append(args, "--output", "json")...)
+		if got.code != 0 {
+			w.t.Fatalf("pointsman %v: %s", args, got.stderr)
+		}
+		return json.NewDecoder(strings.NewReader(got.stdout))
+	}
+	var seen, again [][]string
+	for history := ask("history", "spokes", "--domain", "hub"); history.More(); {
+		var line struct{ Adds, Moves, Removals []change }
+		if err := history.Decode(&line); err != nil {
+			w.t.Fatal(err)
+		}
+		seen = append(seen, oneWrite(line.Adds, line.Moves, line.Removals))
+	}
+	var replayed struct {
+		Targets []struct {
+			Writes []struct{ Added, Changed, Removed []change }
+		}
+	}
+	replay := ask("replay", "state:journal/hub/", "--config", file(w.t, "hub.yaml", hub), "--table", file(w.t, "table.json", others), "--write-duration", quick.String())
+	if err := replay.Decode(&replayed); err != nil {
+		w.t.Fatal(err)
+	}
+	for _, r := range replayed.Targets[0].Writes {
+		again = append(again, oneWrite(r.Added, r.Changed, r.Removed))
+	}
+	if diff := cmp.Diff(seen, again); diff != "" || len(seen) < 4 {
+		w.t.Errorf("%d writes; the journal replays to others, -seen +replayed:\n%s", len(seen), diff)
+	}
 }
