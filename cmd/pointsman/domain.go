@@ -48,7 +48,7 @@ func validateCommand() *cobra.Command {
 				return err
 			}
 			for _, f := range files {
-				if err = say(cmd.OutOrStdout(), "%s: ok: domain %s, %d NVAs, %d targets\n", f.path, f.domain.Name, len(f.domain.NVAs), len(f.domain.Targets)); err != nil {
+				if err = say(cmd.OutOrStdout(), "%s: ok: domain %s, %d NVAs, %d targets\n", f.path, f.domain.Name, len(f.domain.NVAs), len(f.domain.All())); err != nil {
 					return err
 				}
 			}

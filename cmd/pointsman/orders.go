@@ -317,7 +317,7 @@ func (w *watch) nva(ctx context.Context) (done bool, text string, _ error) {
 	if len(behind) > 0 {
 		return false, "it is in force, and not in every table: " + strings.Join(behind, "; "), nil
 	}
-	return true, fmt.Sprintf("in force, in the tables of %d targets", len(w.domain.FedBy(w.order.NVA))), nil
+	return true, fmt.Sprintf("in force, in %d targets", len(w.domain.FedBy(w.order.NVA))), nil
 }
 
 func word(doc *state.Target) string {

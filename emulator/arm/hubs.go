@@ -179,18 +179,7 @@ func (s *Server) peer(id resourceID) *peer {
 }
 
 // lookupHub returns the Route Server that r is about or below which it is.
-func (s *Server) lookupHub(r request, id resourceID) (*hub, *failure) {
-	if _, ok := s.groups[id.groupKey()]; !ok {
-		return nil, noGroup(id.group())
-	}
-	if h := s.hubs[id.key()]; h != nil {
-		return h, nil
-	}
-	if len(r.id) > len(id) && r.method == http.MethodPut {
-		return nil, noParent(id)
-	}
-	return nil, noResource(id)
-}
+func (s *Server) lookupHub(r request, id resourceID) (*hub, *failure) { return find(s, s.hubs, r, id) }
 
 func (s *Server) getHub(r request) response {
 	h, f := s.lookupHub(r, r.id)

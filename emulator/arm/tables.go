@@ -38,13 +38,16 @@ func (s *Server) routeEndpoints() map[string]endpoint {
 	}
 }
 
-// lookup returns the table that r is about, or ARM's or the provider's not-found.
-func (s *Server) lookup(r request, id resourceID) (*table, *failure) {
+// lookup returns the table that r is about, or below which it is.
+func (s *Server) lookup(r request, id resourceID) (*table, *failure) { return find(s, s.tables, r, id) }
+
+// find returns what r is about, or what it is below, or ARM's or the provider's not-found.
+func find[T any](s *Server, all map[string]*T, r request, id resourceID) (*T, *failure) {
 	if _, ok := s.groups[id.groupKey()]; !ok {
 		return nil, noGroup(id.group())
 	}
-	if t := s.tables[id.key()]; t != nil {
-		return t, nil
+	if found := all[id.key()]; found != nil {
+		return found, nil
 	}
 	if len(r.id) > len(id) && r.method == http.MethodPut {
 		return nil, noParent(id)
