@@ -114,6 +114,8 @@ type Witness struct {
 	Drain     string       `json:"drain,omitempty"`
 	Reason    string       `json:"reason,omitempty"`
 	Peers     []event.Peer `json:"peers,omitempty"`
+
+	ControlLost []event.Session `json:"controlLost,omitempty"` // the sessions with routing daemons whose routes are those of before their loss
 }
 
 // Target is what is known of one target.

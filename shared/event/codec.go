@@ -56,6 +56,8 @@ type report struct {
 	Drain     string `json:"drain,omitempty"`
 	Reason    string `json:"reason,omitempty"`
 	Peers     []Peer `json:"peers,omitempty"`
+
+	ControlLost []Session `json:"controlLost,omitempty"`
 }
 
 // group holds the prefixes that share attributes: 3,000 prefixes then cost about 50 kB instead of 300.

@@ -31,7 +31,7 @@ func same() cmp.Options {
 	}
 }
 
-// golden is one event of every kind, as docs/event-schema.md shows them.
+// golden is one event of every kind, and some more, as docs/event-schema.md shows them.
 func golden() map[string]event.Event {
 	base := event.Event{
 		Domain: "hub", NVA: "nva-a", Version: event.Version{Epoch: 1780000000000, Seq: 42}, Boot: "6f1d7b9e-6f0a-4a37-9d5c-0d9d3c1a7e55",
@@ -69,6 +69,13 @@ func golden() map[string]event.Event {
 				SelfCheck: event.Failed, SelfTest: event.Passed, Reason: "uplink eth1 has no carrier",
 				Peers: []event.Peer{{NVA: "nva-b", Reachable: true}, {NVA: "nva-c", Deaf: true}},
 			}
+		}),
+		"snapshot-report": with(event.Snapshot, func(e *event.Event) {
+			e.Announce, e.Chunk = bgp(20, "10.1.0.0/16"), event.Chunk{Index: 0, Count: 1}
+			e.Report = event.Report{Drain: "Azure is going to reboot this VM", ControlLost: []event.Session{{Name: "frr", Since: e.Time.Add(-2 * time.Minute)}}}
+		}),
+		"control-lost": with(event.Witness, func(e *event.Event) {
+			e.Report.ControlLost = []event.Session{{Name: "10.0.2.9"}, {Name: "frr", Since: e.Time.Add(-2 * time.Minute)}}
 		}),
 	}
 }
@@ -171,6 +178,15 @@ func reports() *rapid.Generator[event.Report] {
 		slices.Sort(names)
 		for _, n := range names {
 			r.Peers = append(r.Peers, event.Peer{NVA: n, Reachable: rapid.Bool().Draw(t, "reachable"), Deaf: rapid.Bool().Draw(t, "deaf")})
+		}
+		sessions := rapid.SliceOfNDistinct(rapid.StringN(1, -1, event.MaxSession), 0, 8, rapid.ID).Draw(t, "sessions")
+		slices.Sort(sessions)
+		for _, n := range sessions {
+			s := event.Session{Name: n}
+			if rapid.Bool().Draw(t, "since") {
+				s.Since = time.Unix(0, rapid.Int64Range(0, 1<<62).Draw(t, "lost")).UTC()
+			}
+			r.ControlLost = append(r.ControlLost, s)
 		}
 		return r
 	})
@@ -345,6 +361,8 @@ func TestDecodeRefuses(t *testing.T) {
 		{`route.delta.v1`, `route.verdict.v1`, `type "dev.pointsman.route.verdict.v1"`},
 		{`"withdraw":[`, `"report":{"selfTest":"passed"},"withdraw":[`, "a report stands in a delta event"},
 		{`"withdraw":[`, `"report":{"selfTest":"good"},"withdraw":[`, `check "good": want absent, passed or failed`},
+		{`"withdraw":[`, `"report":{"controlLost":[{"session":"frr"}]},"withdraw":[`, "a report stands in a delta event"},
+		{`"withdraw":[`, `"report":{"controlLost":[{"session":"frr","since":"noon"}]},"withdraw":[`, `cannot parse "noon"`},
 		{`dev.pointsman.route`, `com.example`, `type "com.example`},
 		{`"data":{`, `"data":null,"other":{`, "no data"},
 		{`"domain":"hub"`, `"domain":"Hub"`, `domain "Hub"`},
@@ -388,6 +406,28 @@ func TestDecodeRefuses(t *testing.T) {
 			t.Errorf("%s -> %s: %v", tt.old, tt.new, err)
 		case tt.want != "" && (!fault.Is(err, fault.Poison) || !strings.Contains(err.Error(), tt.want)):
 			t.Errorf("%s -> %s: got %v, want Poison that names %q", tt.old, tt.new, err, tt.want)
+		}
+	}
+}
+
+// TestLostSessionsAreRefused: neither said nor taken in, if they are named in no one way.
+func TestLostSessionsAreRefused(t *testing.T) {
+	long := strings.Repeat("x", event.MaxSession)
+	for want, names := range map[string][]string{
+		"":                             {"10.0.2.9", "frr", long},
+		`lost session ""`:              {""},
+		`lost session "` + long:        {long + "x"},
+		`"a" does not come after "a"`:  {"a", "a"},
+		`"a" does not come after "b"`:  {"b", "a"},
+		"65 lost sessions: want at mo": slices.Repeat([]string{"a"}, event.MaxSessions+1),
+	} {
+		e := golden()["control-lost"]
+		e.Report.ControlLost = nil
+		for _, n := range names {
+			e.Report.ControlLost = append(e.Report.ControlLost, event.Session{Name: n})
+		}
+		if _, err := event.Encode(e); (err != nil) != (want != "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("%.80q: got %v, want %q", names, err, want)
 		}
 	}
 }

@@ -12,6 +12,23 @@ import (
 	"github.com/pointsman/pointsman/test/compat"
 )
 
+// TestControlLostForThePreviousVersion: functions that do not know the word read the report that they would have read without it.
+func TestControlLostForThePreviousVersion(t *testing.T) {
+	e := golden()["witness"]
+	before, err := event.Encode(e)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e.Report.ControlLost = golden()["control-lost"].Report.ControlLost
+	now, err := event.Encode(e)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if lost, failed := compat.Lost(before, now); failed != nil || len(lost) > 0 {
+		t.Errorf("the previous version would read something else: %q (%v)", lost, failed)
+	}
+}
+
 // TestPreviousVersion: testdata/previous holds the golden events of the version before this one, never to be rewritten. This version's functions read from
 // them what that version meant, and that version's functions read the same from what this version's agents say.
 func TestPreviousVersion(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"time"
 	"unicode/utf8"
 )
 
@@ -16,7 +17,19 @@ type Report struct {
 	Drain     string // why the NVA is to carry nothing for now, for people; "": it may carry routes
 	Reason    string // why SelfCheck failed, for people
 	Peers     []Peer // who is watched, by name, each at most once
+	// ControlLost are the sessions with routing daemons that are lost for longer than their restart time while their routes stay, by name, each at most once:
+	// those routes are the ones of before the loss, and nobody can withdraw them. A session stands here until all that its daemon has to say is known again.
+	ControlLost []Session
 }
+
+// Session is one BGP session with a routing daemon, of the NVA itself or of an appliance that the agent speaks for.
+type Session struct {
+	Name  string    `json:"session"`        // of the peer, as the agent's file calls it
+	Since time.Time `json:"since,omitzero"` // when it was lost, the agent's clock; informative; zero: not known
+}
+
+// Equal reports whether two sessions say the same.
+func (s Session) Equal(o Session) bool { return s.Name == o.Name && s.Since.Equal(o.Since) }
 
 // Peer is what one NVA sees of another through the data plane.
 type Peer struct {
@@ -68,12 +81,17 @@ func (c *Check) UnmarshalText(text []byte) error {
 	return fmt.Errorf("check %q: want absent, passed or failed", text)
 }
 
-// MaxPeers bounds what one agent watches.
-const MaxPeers = 256
+// MaxPeers bounds what one agent watches, MaxSessions how many lost sessions it names, MaxSession the name of one, in bytes.
+const (
+	MaxPeers    = 256
+	MaxSessions = 64
+	MaxSession  = 64
+)
 
 // Equal reports whether two reports say the same.
 func (r Report) Equal(o Report) bool {
-	return r.SelfCheck == o.SelfCheck && r.SelfTest == o.SelfTest && r.Drain == o.Drain && r.Reason == o.Reason && slices.Equal(r.Peers, o.Peers)
+	return r.SelfCheck == o.SelfCheck && r.SelfTest == o.SelfTest && r.Drain == o.Drain && r.Reason == o.Reason && slices.Equal(r.Peers, o.Peers) &&
+		slices.EqualFunc(r.ControlLost, o.ControlLost, Session.Equal)
 }
 
 // Empty reports whether there is nothing in it.
@@ -90,8 +108,12 @@ func (r Report) Peer(nva string) (Peer, bool) {
 
 // Size returns the length of the report's encoded form, in bytes, rounded up.
 func (r Report) Size() int {
-	const fixed, perPeer, escaped = 160, 56 + maxName, 6
-	return fixed + escaped*(len(r.Drain)+len(r.Reason)) + perPeer*len(r.Peers)
+	const fixed, perPeer, perSession, escaped = 180, 56 + maxName, 70, 6
+	texts := len(r.Drain) + len(r.Reason)
+	for _, s := range r.ControlLost {
+		texts += len(s.Name)
+	}
+	return fixed + escaped*texts + perPeer*len(r.Peers) + perSession*len(r.ControlLost)
 }
 
 // check returns what is wrong with a report.
@@ -110,6 +132,21 @@ func (r Report) check() error {
 			return fmt.Errorf("report: peer %q: want 1 to %d of a-z, 0-9, -", p.NVA, maxName)
 		case i > 0 && p.NVA <= r.Peers[i-1].NVA:
 			return fmt.Errorf("report: peer %s does not come after %s: want each once, in order", p.NVA, r.Peers[i-1].NVA)
+		}
+	}
+	return checkSessions(r.ControlLost)
+}
+
+func checkSessions(list []Session) error {
+	if len(list) > MaxSessions {
+		return fmt.Errorf("report: %d lost sessions: want at most %d", len(list), MaxSessions)
+	}
+	for i, s := range list {
+		switch {
+		case s.Name == "" || len(s.Name) > MaxSession || !utf8.ValidString(s.Name):
+			return fmt.Errorf("report: lost session %q: want a name of 1 to %d bytes of UTF-8", s.Name, MaxSession)
+		case i > 0 && s.Name <= list[i-1].Name:
+			return fmt.Errorf("report: lost session %q does not come after %q: want each once, in order", s.Name, list[i-1].Name)
 		}
 	}
 	return nil

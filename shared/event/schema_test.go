@@ -46,8 +46,9 @@ func TestSchemaHasTheFieldsOfTheCode(t *testing.T) {
 	}
 	written := jsonschema.Fields(all)
 	written[""]["pointsmansignature"] = true // shared/signature writes it, and holds it against the schema
-	data := root.Defs["data"]
-	for path, s := range map[string]jsonschema.Schema{"": root, ".data": data, ".data.chunk": data.Properties["chunk"], ".data.announce": *data.Properties["announce"].Items} {
+	data, report := root.Defs["data"], root.Defs["report"]
+	for path, s := range map[string]jsonschema.Schema{"": root, ".data": data, ".data.chunk": data.Properties["chunk"], ".data.announce": *data.Properties["announce"].Items,
+		".data.report": report, ".data.report.peers": *report.Properties["peers"].Items, ".data.report.controlLost": *report.Properties["controlLost"].Items} {
 		if diff := cmp.Diff(slices.Sorted(maps.Keys(written[path])), slices.Sorted(maps.Keys(s.Properties))); diff != "" {
 			t.Errorf("fields of %q (-code +schema):\n%s", path, diff)
 		}
@@ -56,11 +57,13 @@ func TestSchemaHasTheFieldsOfTheCode(t *testing.T) {
 
 func TestSchemaHasTheBoundsOfTheCode(t *testing.T) {
 	data := eventSchema(t).Defs["data"]
-	chunk := data.Properties["chunk"]
+	chunk, report := data.Properties["chunk"], eventSchema(t).Defs["report"]
 	for what, pair := range map[string][2]string{
-		"chunk.count":    {chunk.Properties["count"].Maximum.String(), fmt.Sprint(event.MaxChunks)},
-		"chunk.index":    {chunk.Properties["index"].Maximum.String(), fmt.Sprint(event.MaxChunks - 1)},
-		"restartSeconds": {data.Properties["restartSeconds"].Maximum.String(), fmt.Sprint(event.MaxRestart.Seconds())},
+		"chunk.count":                {chunk.Properties["count"].Maximum.String(), fmt.Sprint(event.MaxChunks)},
+		"chunk.index":                {chunk.Properties["index"].Maximum.String(), fmt.Sprint(event.MaxChunks - 1)},
+		"report.controlLost":         {fmt.Sprint(report.Properties["controlLost"].MaxItems), fmt.Sprint(event.MaxSessions)},
+		"report.controlLost.session": {fmt.Sprint(report.Properties["controlLost"].Items.Properties["session"].MaxLength), fmt.Sprint(event.MaxSession)},
+		"restartSeconds":             {data.Properties["restartSeconds"].Maximum.String(), fmt.Sprint(event.MaxRestart.Seconds())},
 	} {
 		if pair[0] != pair[1] {
 			t.Errorf("%s: the schema says %s, the code %s", what, pair[0], pair[1])
@@ -114,13 +117,17 @@ func TestDocumentShowsTheGoldenFiles(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	names := []string{"control-lost"}
 	for _, k := range event.Kinds() {
-		file, failed := os.ReadFile(filepath.Join("testdata", k.String()+".json"))
+		names = append(names, k.String())
+	}
+	for _, name := range names {
+		file, failed := os.ReadFile(filepath.Join("testdata", name+".json"))
 		if failed != nil {
 			t.Fatal(failed)
 		}
 		if !strings.Contains(string(text), "```json\n"+string(file)+"```\n") {
-			t.Errorf("docs/event-schema.md does not show testdata/%s.json", k)
+			t.Errorf("docs/event-schema.md does not show testdata/%s.json", name)
 		}
 	}
 }

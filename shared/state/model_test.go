@@ -64,6 +64,9 @@ func (a *agent) look(t *rapid.T) {
 			a.report.Peers = append(a.report.Peers, event.Peer{NVA: peer, Reachable: rapid.Bool().Draw(t, "reachable"), Deaf: rapid.Bool().Draw(t, "deaf")})
 		}
 	}
+	if rapid.Bool().Draw(t, "loses a session") {
+		a.report.ControlLost = []event.Session{{Name: "frr", Since: epochTime(3)}}
+	}
 	a.publish(event.Event{Kind: event.Witness})
 }
 

@@ -87,7 +87,7 @@ type NVA struct {
 	Expired  Beat          // the highest beat whose switch fired
 	Notice   Notice
 	LastSeen time.Time // when the broker accepted the newest event of a living agent; an event that is delivered again does not move it
-	Since    time.Time // when the NVA's standing (heard, silent, draining, self-check) last became what it is, the broker's clock
+	Since    time.Time // when the NVA's standing (heard, silent, draining, self-check, control lost) last became what it is, the broker's clock
 
 	Report   event.Report         // the newest that the agent said of itself and its peers
 	Reported event.Version        // which event said it
@@ -174,6 +174,7 @@ func (n *NVA) Copy() *NVA {
 	c.Past = slices.Clone(n.Past)
 	c.Clone = copied(n.Clone)
 	c.Report.Peers = slices.Clone(n.Report.Peers)
+	c.Report.ControlLost = slices.Clone(n.Report.ControlLost)
 	c.Turned = maps.Clone(n.Turned)
 	c.Losses = make(map[netip.Prefix][]time.Time, len(n.Losses))
 	for p, times := range n.Losses {
@@ -215,6 +216,9 @@ func (n *NVA) Draining() bool {
 
 // Unfit reports whether the NVA's own check of itself has failed.
 func (n *NVA) Unfit() bool { return n.Report.SelfCheck == event.Failed }
+
+// ControlLost reports whether the NVA announces what its routing daemon said before the session with it was lost, and nobody can withdraw it.
+func (n *NVA) ControlLost() bool { return len(n.Report.ControlLost) > 0 }
 
 // Restarting reports whether the agent said that it will be back.
 func (n *NVA) Restarting() bool {
@@ -326,7 +330,9 @@ func (n *NVA) unknown(e event.Event) int {
 }
 
 // standing is what of the NVA's own state a target's routes depend on.
-func (n *NVA) standing() [4]bool { return [4]bool{n.Heard(), n.Silent(), n.Draining(), n.Unfit()} }
+func (n *NVA) standing() [5]bool {
+	return [5]bool{n.Heard(), n.Silent(), n.Draining(), n.Unfit(), n.ControlLost()}
+}
 
 // cloned reports whether e comes from another process than the one that owns its epoch.
 func (n *NVA) cloned(e event.Event) bool { return e.Version.Epoch == n.Epoch && e.Boot != n.Boot }

@@ -53,6 +53,8 @@ type reportJSON struct {
 	Drain     string       `json:"drain,omitempty"`
 	Reason    string       `json:"reason,omitempty"`
 	Peers     []event.Peer `json:"peers,omitempty"`
+
+	ControlLost []event.Session `json:"controlLost,omitempty"`
 }
 
 // lossesJSON groups the prefixes that were lost at the same times.

@@ -332,6 +332,71 @@ func TestReports(t *testing.T) {
 	}
 }
 
+// TestControlLost: the word stays through a restart of the agent, until a report without it; a late older one does not take it away. It is part of the NVA's standing,
+// so hold-down begins when it ends.
+func TestControlLost(t *testing.T) {
+	n := state.NewNVA("hub", "nva-a")
+	say := func(kind event.Kind, epoch, seq uint64, at int, lost ...event.Session) (wide bool) {
+		t.Helper()
+		n.Wide = false
+		e := event.Event{Domain: "hub", NVA: "nva-a", Boot: boot(epoch), Kind: kind, Version: event.Version{Epoch: epoch, Seq: seq}, Beat: 1, Report: event.Report{ControlLost: lost}}
+		if kind == event.Snapshot {
+			e.Chunk.Count = 1
+		}
+		if _, err := n.Merge(e, epochTime(at)); err != nil {
+			t.Fatal(err)
+		}
+		return n.Wide
+	}
+	is := func(what string, lost bool, since int) {
+		t.Helper()
+		if n.ControlLost() != lost || !n.Since.Equal(epochTime(since)) {
+			t.Errorf("%s: control lost %t since %s, want %t since %s", what, n.ControlLost(), n.Since, lost, epochTime(since))
+		}
+	}
+	frr := event.Session{Name: "frr", Since: epochTime(1)}
+	say(event.Snapshot, 1, 1, 0)
+	is("at first", false, 0)
+	if !say(event.Witness, 1, 3, 5, frr) {
+		t.Error("others are not told of it")
+	}
+	is("said", true, 5)
+	say(event.Snapshot, 1, 2, 6)
+	is("an older report comes late", true, 5)
+	say(event.Delta, 1, 4, 7)
+	say(event.Goodbye, 1, 5, 8)
+	is("the agent restarts", true, 5)
+	body, err := state.EncodeNVA(n)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n, err = state.DecodeNVA(body); err != nil {
+		t.Fatal(err)
+	}
+	say(event.Snapshot, 2, 1, 9, frr, event.Session{Name: "zebra"})
+	is("the next agent sees it too, and more", true, 5)
+	say(event.Snapshot, 2, 2, 10)
+	is("healed by a snapshot", false, 10)
+}
+
+// TestControlLostForThePreviousVersion: it reads from the document what it read before there was that word, and may read it at all.
+func TestControlLostForThePreviousVersion(t *testing.T) {
+	for _, report := range []event.Report{{}, {SelfTest: event.Passed, Peers: []event.Peer{{NVA: "nva-b"}}}} {
+		n := state.NewNVA("hub", "nva-a")
+		n.Report = report
+		before, err := state.EncodeNVA(n)
+		if err != nil {
+			t.Fatal(err)
+		}
+		n.Report.ControlLost = []event.Session{{Name: "frr", Since: epochTime(1)}}
+		now, err := state.EncodeNVA(n)
+		if err != nil {
+			t.Fatal(err)
+		}
+		keeps(t, before, now)
+	}
+}
+
 func TestOrders(t *testing.T) {
 	n := state.NewNVA("hub", "nva-a")
 	at := epochTime(7)
