@@ -4,28 +4,33 @@
 // itself failed) or that of witnesses: peers that probe it through the data plane. And when more than half of the NVAs are lost at once, it is the way to
 // them that broke, or the observer: then nothing moves.
 //
-//	heard  draining  check   silent  accused  witness  silence  frozen -> state
-//	no     -         -       -       -        -        -        -         unheard
-//	yes    yes       -       -       -        -        -        -         draining
-//	yes    no        failed  -       -        -        -        -         down
-//	yes    no        good    no      no       -        -        -         up
-//	yes    no        good    no      one      -        -        -         suspect
-//	yes    no        good    no      most     -        -        no        down
-//	yes    no        good    no      most     -        -        yes       hold
-//	yes    no        good    yes     one      -        -        no        down
-//	yes    no        good    yes     one      -        -        yes       hold
-//	yes    no        good    yes     most     -        -        no        down
-//	yes    no        good    yes     most     -        -        yes       hold
-//	yes    no        good    yes     no       yes      -        -         control-lost
-//	yes    no        good    yes     no       no       hold     -         hold
-//	yes    no        good    yes     no       no       down     no        down
-//	yes    no        good    yes     no       no       down     yes       hold
+//	heard  draining  check   silent  sessions  accused  witness  silence  frozen -> state
+//	no     -         -       -       -         -        -        -        -         unheard
+//	yes    yes       -       -       -         -        -        -        -         draining
+//	yes    no        failed  -       -         -        -        -        -         down
+//	yes    no        good    no      good      no       -        -        -         up
+//	yes    no        good    no      lost      no       -        -        -         control-lost
+//	yes    no        good    no      good      one      -        -        -         suspect
+//	yes    no        good    no      lost      one      -        -        -         control-lost
+//	yes    no        good    no      -         most     -        -        no        down
+//	yes    no        good    no      -         most     -        -        yes       hold
+//	yes    no        good    yes     -         one      -        -        no        down
+//	yes    no        good    yes     -         one      -        -        yes       hold
+//	yes    no        good    yes     -         most     -        -        no        down
+//	yes    no        good    yes     -         most     -        -        yes       hold
+//	yes    no        good    yes     -         no       yes      -        -         control-lost
+//	yes    no        good    yes     -         no       no       hold     -         hold
+//	yes    no        good    yes     -         no       no       down     no        down
+//	yes    no        good    yes     -         no       no       down     yes       hold
 //
 // The columns:
 //
 //   - draining: the agent says so, or an operator does. check: the NVA's own check of itself. Both are positive evidence and outrank the rest.
 //   - silent: the dead-man switch has fired, or the NVA is mute: accused, and it has said nothing since, although an agent that lives answers an
 //     accusation within moments (either it does not hear its accuser as well, or it hears that it is not heard). See [mute].
+//   - sessions: lost, if the agent says that one with a routing daemon is, for longer than its restart time, and that its routes stay. They are those of before the
+//     loss, and nobody can withdraw them. That is no evidence against the NVA, which goes on forwarding, but none can be had any more either: the same doubt as if the
+//     agent were silent and reached by its peers. It is worse than to be suspected by one witness, so it outranks that.
 //   - accused: by one witness that cannot reach it; by most: two or more, and more than half of its witnesses, or one and the NVA's own probes get nowhere
 //     either. An NVA whose agent restarts is not accused, for its answers stop with its agent, unless the time that it asked for is over.
 //   - witness: at least one watches it. A witness is an NVA that is heard, not silent, and whose own probes get out.
@@ -51,7 +56,7 @@ type State uint8
 const (
 	Up          State = iota + 1 // its agent is heard
 	Suspect                      // its agent is heard, but a peer cannot reach it: keep what it has, move nothing onto it
-	ControlLost                  // its agent is silent, and a peer reaches it: it forwards
+	ControlLost                  // it forwards, but nobody learns of its routes: its agent is silent, and a peer reaches it; or the agent has lost its routing daemon
 	Hold                         // its agent is silent, and nobody can tell: keep what it has, move nothing onto it
 	Down                         // it is dead, or cannot carry traffic
 	Draining                     // it is to carry nothing
@@ -294,14 +299,39 @@ func (j *judge) decide(e evidence) Belief {
 }
 
 // alive is the belief about an NVA that is not lost.
-func (e evidence) alive() (State, string) {
+func (e evidence) alive() (s State, why string) {
+	s = Up
+	var parts []string
+	if e.doc.ControlLost() {
+		s, parts = ControlLost, append(parts, e.stranded())
+	}
 	switch {
 	case len(e.accusers) > 0:
-		return Suspect, "cannot be reached by " + strings.Join(e.accusers, ", ") + ", but its agent is heard"
+		s, parts = max(s, Suspect), append(parts, "cannot be reached by "+strings.Join(e.accusers, ", ")+", but its agent is heard")
 	case e.doc.Restarting():
-		return Up, phrase("its agent restarts", e.doc.Notice.Reason)
+		parts = append(parts, phrase("its agent restarts", e.doc.Notice.Reason))
 	}
-	return Up, ""
+	return s, strings.Join(parts, "; ")
+}
+
+// maxSessions is how many lost sessions are named to people.
+const maxSessions = 3
+
+// stranded says which sessions with routing daemons its agent has lost, and what that means.
+func (e evidence) stranded() string {
+	var names []string
+	list := e.doc.Report.ControlLost
+	for _, s := range list[:min(len(list), maxSessions)] {
+		name := s.Name
+		if !s.Since.IsZero() {
+			name += " since " + s.Since.UTC().Format(time.RFC3339)
+		}
+		names = append(names, name)
+	}
+	if more := len(list) - len(names); more > 0 {
+		names = append(names, fmt.Sprintf("and %d more", more))
+	}
+	return "its agent has lost the BGP session with " + strings.Join(names, ", ") + ": the routes from there are those of before, and nobody can withdraw them"
 }
 
 // trust says when an NVA may take prefixes back: after it has been up for the hold-down, without a break.

@@ -76,6 +76,7 @@ var columns = []column{
 	{"draining", []string{"yes", "no"}},
 	{"check", []string{"good", "failed"}},
 	{"silent", []string{"yes", "no"}},
+	{"sessions", []string{"good", "lost"}},
 	{"accused", []string{"no", "one", "most"}},
 	{"witness", []string{"yes", "no"}},
 	{"silence", []string{"hold", "down"}},
@@ -122,8 +123,8 @@ func TestMatrix(t *testing.T) {
 			t.Errorf("row %v is never used", row)
 		}
 	}
-	if len(rows) != 15 || asked < 100 {
-		t.Errorf("%d rows, %d combinations: the matrix has 15, the test asks for more than 100", len(rows), asked)
+	if len(rows) != 17 || asked < 200 {
+		t.Errorf("%d rows, %d combinations: the matrix has 17, the test asks for more than 200", len(rows), asked)
 	}
 }
 
@@ -167,6 +168,9 @@ func build(cells []string) (w *world, possible bool) {
 	}
 	if at("silent") == "yes" {
 		w.silence("a", now.Add(-10*time.Second))
+	}
+	if at("sessions") == "lost" {
+		a.Report.ControlLost = []event.Session{{Name: "frr"}}
 	}
 	accusers := map[string]int{"no": 0, "one": 1, "most": 2}[at("accused")]
 	if at("witness") == "no" && accusers > 0 {
@@ -408,6 +412,37 @@ func TestBelieved(t *testing.T) {
 	}
 }
 
+// TestControlLost: what a person reads, whatever else there is to be said, and that an NVA with a lost daemon is a witness like any other.
+func TestControlLost(t *testing.T) {
+	w := newWorld("a", "b")
+	a := w.docs["a"]
+	since := now.Add(-time.Hour)
+	a.Report.ControlLost = []event.Session{{Name: "frr", Since: since}}
+	const frr = "its agent has lost the BGP session with frr since 2026-05-28T11:00:00Z: the routes from there are those of before, and nobody can withdraw them"
+	for _, tt := range []struct {
+		change func()
+		want   string
+	}{
+		{func() {}, frr},
+		{func() { a.Notice = state.Notice{Kind: event.Goodbye, Version: event.Version{Epoch: 1}, Reason: "upgrade"} }, frr + "; its agent restarts: upgrade"},
+		{func() { a.Notice = state.Notice{}; w.sees("b", "a", false, now) }, frr + "; cannot be reached by b, but its agent is heard"},
+		{func() {
+			a.Report.ControlLost = []event.Session{{Name: "10.0.2.9"}, {Name: "bird", Since: since}, {Name: "c"}, {Name: "d"}, {Name: "e"}}
+			w.sees("b", "a", true, since)
+		}, "its agent has lost the BGP session with 10.0.2.9, bird since 2026-05-28T11:00:00Z, c, and 2 more: the routes from there are those of before, and nobody can withdraw them"},
+	} {
+		tt.change()
+		if got := w.judge().Of["a"]; got.State != liveness.ControlLost || got.Why != tt.want {
+			t.Errorf("%s, want control-lost (%s)", got, tt.want)
+		}
+	}
+	w.sees("a", "b", false, now.Add(-time.Minute))
+	w.silence("b", now.Add(-time.Minute))
+	if got := w.state("b"); got != liveness.Down {
+		t.Errorf("b is silent, and a cannot reach it: %s, want down", got)
+	}
+}
+
 // TestNothingButEvidenceMoves: whatever the NVAs are and say, none is down or draining against whom there is no evidence, and no more than half are put down at once
 // by what others say.
 func TestNothingButEvidenceMoves(t *testing.T) {
@@ -423,6 +458,9 @@ func TestNothingButEvidenceMoves(t *testing.T) {
 				w.silence(name, recent("since"))
 			}
 			w.docs[name].LastSeen = recent("seen")
+			if rapid.Bool().Draw(t, "a session is lost") {
+				w.docs[name].Report.ControlLost = []event.Session{{Name: "frr"}}
+			}
 			w.docs[name].Report.SelfTest = rapid.SampledFrom([]event.Check{event.Absent, event.Passed, event.Failed}).Draw(t, "self-test")
 			for _, peer := range names {
 				if peer != name && rapid.Bool().Draw(t, name+" watches "+peer) {
