@@ -20,7 +20,7 @@
 //  4. Every event takes the next sequence number, the chunks of one snapshot share one; a number is never used again.
 //  5. Every event carries the beat of the switch that is armed (deadman.go).
 //  6. Every snapshot carries the report in force; a report that changed is said at once, in a witness event, without waiting for routes
-//     that are still gathered (report.go).
+//     that are still gathered, unless it takes back a doubt about the routes (report.go).
 package publish
 
 import (
@@ -302,7 +302,7 @@ func (m *Machine) due(now time.Time) (at time.Time, ok bool) {
 	default:
 		at, ok = earlier(m.snapshotAt, m.gathered()), true
 	}
-	if reportAt, owed := m.report.due(now); ok && owed {
+	if reportAt, owed := m.reportDue(now); ok && owed {
 		at = earlier(at, reportAt)
 	}
 	if at.Before(m.retry) {
@@ -351,7 +351,7 @@ func (m *Machine) spoken() {
 // owed in any case, for one with the armed beat outdates a switch that fired.
 func (m *Machine) news(now time.Time, b *batch) {
 	farewell := m.farewell.kind != 0
-	if at, owed := m.report.due(now); owed && (farewell || !now.Before(at)) {
+	if at, owed := m.reportDue(now); owed && (farewell || !now.Before(at)) {
 		b.events = append(b.events, m.witness(now))
 	}
 	switch changed := len(m.differ) > 0; {

@@ -77,14 +77,17 @@ func describe(e event.Event) string {
 	if e.Reason != "" {
 		fmt.Fprintf(&b, " (%s)", e.Reason)
 	}
-	if !e.Report.Empty() {
+	if e.Report.Drain != "" {
 		fmt.Fprintf(&b, " sees %s", e.Report.Drain)
+	}
+	for _, lost := range e.Report.ControlLost {
+		fmt.Fprintf(&b, " lost %s", lost.Name)
 	}
 	return b.String()
 }
 
 // do runs one line of a script: "+PREFIX/METRIC -PREFIX …" (an update), "ready +PREFIX/METRIC …" (the first complete view), "wait DURATION",
-// "sees WORD" (a report, told by its Drain; "sees" alone is the empty one), the answers "ack", "fail KIND", "armed", "unarmed KIND", "cancelled", "uncancelled KIND", and "goodbye", "draining".
+// "sees WORD… [lost SESSION…]" (a report, told by its Drain and its ControlLost; "sees" alone is the empty one), the answers "ack", "fail KIND", "armed", "unarmed KIND", "cancelled", "uncancelled KIND", and "goodbye", "draining".
 func (s *story) do(line string) {
 	words := strings.Fields(line)
 	switch words[0] {
@@ -103,7 +106,12 @@ func (s *story) do(line string) {
 		s.machine.Changed(s.now, s.rib.Replace(0, s.routes(words[1:])))
 		s.machine.Ready(s.now)
 	case "sees":
-		s.machine.Reported(s.now, event.Report{Drain: strings.Join(words[1:], " ")})
+		drain, lost, _ := strings.Cut(strings.Join(words[1:], " "), "lost")
+		r := event.Report{Drain: strings.TrimSpace(drain)}
+		for _, name := range strings.Fields(lost) {
+			r.ControlLost = append(r.ControlLost, event.Session{Name: name})
+		}
+		s.machine.Reported(s.now, r)
 	case "ack":
 		s.machine.Published(s.now, nil)
 	case "fail":
@@ -460,6 +468,42 @@ func TestStories(t *testing.T) {
 			> ack
 			   1.0 publish witness seq 2 beat 1 sees b
 			   1.0 publish delta seq 3 beat 1 +10.1.0.0/16/5`,
+
+		"that control is lost is said at once; that it is back, when the routes are gathered": `
+			> ready +10.1.0.0/16/5
+			   0.0 schedule beat 1 in 15s
+			> armed
+			   0.0 publish snapshot seq 1 beat 1 +10.1.0.0/16/5
+			> ack
+			> +10.2.0.0/16/5
+			> sees lost bird frr
+			   0.0 publish witness seq 2 beat 1 lost bird lost frr
+			> ack
+			> wait 2s
+			   0.1 publish delta seq 3 beat 1 +10.2.0.0/16/5
+			> ack
+			> -10.1.0.0/16
+			> sees lost frr
+			> wait 1s
+			   2.1 publish witness seq 4 beat 1 lost frr
+			   2.1 publish delta seq 5 beat 1 -10.1.0.0/16
+			> ack
+			> sees
+			   3.0 publish witness seq 6 beat 1`,
+
+		"that control is back does not delay what is worse": `
+			> sees lost frr
+			> ready +10.1.0.0/16/5
+			   0.0 schedule beat 1 in 15s
+			> armed
+			   0.0 publish snapshot seq 1 beat 1 +10.1.0.0/16/5 lost frr
+			> ack
+			> -10.1.0.0/16
+			> sees reboot
+			   0.0 publish witness seq 2 beat 1 sees reboot
+			> ack
+			> wait 100ms
+			   0.1 publish delta seq 3 beat 1 -10.1.0.0/16`,
 
 		"every snapshot carries the report, also the one after a failure": `
 			> sees a

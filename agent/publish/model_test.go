@@ -379,6 +379,11 @@ func (w *world) observe() {
 			w.report.Peers = append(w.report.Peers, event.Peer{NVA: nva, Reachable: rapid.Bool().Draw(w.t, "reachable"), Deaf: rapid.Bool().Draw(w.t, "deaf")})
 		}
 	}
+	for _, session := range []string{"bird", "frr"} {
+		if rapid.Bool().Draw(w.t, "lost") {
+			w.report.ControlLost = append(w.report.ControlLost, event.Session{Name: session})
+		}
+	}
 	w.machine.Reported(w.now, w.report)
 	w.perform()
 }

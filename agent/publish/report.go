@@ -1,6 +1,7 @@
 package publish
 
 import (
+	"slices"
 	"time"
 
 	"github.com/pointsman/pointsman/shared/event"
@@ -40,6 +41,13 @@ func (r *reports) due(now time.Time) (at time.Time, ok bool) {
 	return at, true
 }
 
+// reassures reports whether the report takes back a doubt about the routes, and does nothing else.
+func (r *reports) reassures() bool {
+	rest := r.is
+	rest.ControlLost = r.told.ControlLost
+	return rest.Equal(r.told) && slices.ContainsFunc(r.told.ControlLost, func(s event.Session) bool { return !slices.ContainsFunc(r.is.ControlLost, s.Equal) })
+}
+
 // say takes the report for held by the receiver.
 func (r *reports) say() event.Report {
 	r.told, r.from = r.is, time.Time{}
@@ -49,6 +57,16 @@ func (r *reports) say() event.Report {
 // Reported says what the agent has found out about its NVA and its peers. Peers are in order of their names and not changed
 // afterwards.
 func (m *Machine) Reported(now time.Time, r event.Report) { m.report.see(now, r) }
+
+// reportDue returns when the report wants to be said. One that takes back a doubt about the routes waits for those that are still gathered, so that the routes
+// of before are not taken for those of now.
+func (m *Machine) reportDue(now time.Time) (at time.Time, owed bool) {
+	at, owed = m.report.due(now)
+	if owed && !m.first.IsZero() && m.report.reassures() && at.Before(m.gathered()) {
+		at = m.gathered()
+	}
+	return at, owed
+}
 
 // witness returns the event that says the report. It stands before the routes of its batch, so it carries the digest of what was said
 // before them.

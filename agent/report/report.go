@@ -1,9 +1,10 @@
 // Package report puts together what an agent has found out about its own NVA and about its peers. It comes from observers that know
-// nothing of each other; each has a part of the report, and the whole is a function of the parts.
+// nothing of each other, and from the sources of routes; each has a part of the report, and the whole is a function of the parts.
 //
 //	witness ──── part ─┐
 //	self-check ─ part ─┼─ Join ─▶ event.Report ─▶ publisher
-//	scheduled ── part ─┘
+//	scheduled ── part ─┤
+//	sources ──── part ─┘
 package report
 
 import (
@@ -55,10 +56,21 @@ func Join(parts ...event.Report) event.Report {
 		r.SelfCheck, r.SelfTest = max(r.SelfCheck, p.SelfCheck), max(r.SelfTest, p.SelfTest)
 		drains, reasons = appendText(drains, p.Drain), appendText(reasons, p.Reason)
 		r.Peers = append(r.Peers, p.Peers...)
+		r.ControlLost = append(r.ControlLost, p.ControlLost...)
 	}
 	r.Drain, r.Reason = clip(strings.Join(drains, "; ")), clip(strings.Join(reasons, "; "))
-	r.Peers = mergePeers(r.Peers)
+	r.Peers, r.ControlLost = mergePeers(r.Peers), mergeSessions(r.ControlLost)
 	return r
+}
+
+// mergeSessions returns the sessions as an event can carry them. Of those with one name, which sources may have in common, it is the one that is lost for longer.
+func mergeSessions(list []event.Session) []event.Session {
+	for i := range list {
+		list[i].Name = clipTo(list[i].Name, event.MaxSession)
+	}
+	slices.SortFunc(list, func(a, b event.Session) int { return cmp.Or(cmp.Compare(a.Name, b.Name), a.Since.Compare(b.Since)) })
+	list = slices.CompactFunc(list, func(a, b event.Session) bool { return a.Name == b.Name })
+	return list[:min(len(list), event.MaxSessions)]
 }
 
 func appendText(texts []string, s string) []string {
@@ -81,8 +93,11 @@ func mergePeers(peers []event.Peer) []event.Peer {
 	return out
 }
 
-// clip makes a text fit into an event: valid UTF-8 and not too long.
-func clip(s string) string {
+// clip makes a text fit into an event.
+func clip(s string) string { return clipTo(s, longest) }
+
+// clipTo makes a text valid UTF-8 and not too long.
+func clipTo(s string, longest int) string {
 	s = strings.ToValidUTF8(s, "\uFFFD")
 	if len(s) <= longest {
 		return s

@@ -14,6 +14,7 @@ import (
 
 func TestJoin(t *testing.T) {
 	reaches := func(nva string) event.Peer { return event.Peer{NVA: nva, Reachable: true} }
+	at := func(second int64) time.Time { return time.Unix(second, 0) }
 	misses := func(nva string) event.Peer { return event.Peer{NVA: nva} }
 	for name, test := range map[string]struct {
 		parts []event.Report
@@ -41,9 +42,16 @@ func TestJoin(t *testing.T) {
 			parts: []event.Report{{Peers: []event.Peer{misses("a")}}, {Peers: []event.Peer{{NVA: "a", Reachable: true, Deaf: true}}}},
 			want:  event.Report{Peers: []event.Peer{{NVA: "a", Reachable: true, Deaf: true}}},
 		},
+		"lost sessions of several sources": {
+			parts: []event.Report{
+				{ControlLost: []event.Session{{Name: "frr", Since: at(5)}, {Name: "10.0.2.9", Since: at(7)}}},
+				{ControlLost: []event.Session{{Name: "frr", Since: at(3)}, {Name: "bird", Since: at(9)}}},
+			},
+			want: event.Report{ControlLost: []event.Session{{Name: "10.0.2.9", Since: at(7)}, {Name: "bird", Since: at(9)}, {Name: "frr", Since: at(3)}}},
+		},
 		"long and broken texts": {
-			parts: []event.Report{{Reason: "a\xff" + strings.Repeat("é", 600)}},
-			want:  event.Report{Reason: "a\uFFFD" + strings.Repeat("é", 510)},
+			parts: []event.Report{{Reason: "a\xff" + strings.Repeat("é", 600), ControlLost: []event.Session{{Name: "a\xff" + strings.Repeat("é", 40)}}}},
+			want:  event.Report{Reason: "a\uFFFD" + strings.Repeat("é", 510), ControlLost: []event.Session{{Name: "a\uFFFD" + strings.Repeat("é", 30)}}},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -60,6 +68,9 @@ func TestAJoinedReportCanBeEncoded(t *testing.T) {
 		r := event.Report{SelfCheck: event.Check(rapid.IntRange(0, 2).Draw(t, "check")), Drain: rapid.String().Draw(t, "drain"), Reason: rapid.StringN(0, -1, 3000).Draw(t, "reason")}
 		for _, nva := range rapid.SliceOfDistinct(rapid.StringMatching(`[a-c]{1,2}`), rapid.ID[string]).Draw(t, "peers") {
 			r.Peers = append(r.Peers, event.Peer{NVA: nva, Reachable: rapid.Bool().Draw(t, "reachable")})
+		}
+		for range rapid.IntRange(0, 50).Draw(t, "sessions") {
+			r.ControlLost = append(r.ControlLost, event.Session{Name: rapid.StringN(1, -1, 200).Draw(t, "session")})
 		}
 		return r
 	})

@@ -1,6 +1,6 @@
 // Package run is the shell around the pure core of the agent: tasks under one group. Sources report to the publisher's loop, the one
 // owner of RIB and machine; the loop carries out the machine's effects on the bus, each in its own goroutine, and the results come
-// back to it as inputs. Observers tell it what there is to report beside routes. Nothing else is shared.
+// back to it as inputs. Observers, and sources too, tell it what there is to report beside routes. Nothing else is shared.
 //
 //	source ───┐                ┌─▶ Publish ──┐
 //	observer ─┼─▶ loop ────────┼─▶ Schedule ─┼─▶ Bus
@@ -81,7 +81,7 @@ func New(cfg Config) *Agent {
 	l := newLoop(cfg)
 	a := &Agent{cfg: cfg, loop: l, tasks: []Task{l}}
 	for i, s := range cfg.Sources {
-		a.tasks = append(a.tasks, &watch{source: s, sink: &sink{loop: l, index: i}, ready: make(chan struct{})})
+		a.tasks = append(a.tasks, &watch{source: s, loop: l, index: i, ready: make(chan struct{})})
 	}
 	for i, o := range cfg.Observers {
 		a.tasks = append(a.tasks, &observe{observer: o, loop: l, index: i, ready: make(chan struct{})})
@@ -132,7 +132,8 @@ func (a *Agent) announceReady(ctx context.Context) {
 // watch is the task of one source.
 type watch struct {
 	source source.Source
-	sink   *sink
+	loop   *loop
+	index  int
 	ready  chan struct{}
 }
 
@@ -141,7 +142,10 @@ func (w *watch) Ready() <-chan struct{} { return w.ready }
 
 func (w *watch) Run(ctx context.Context) error {
 	close(w.ready)
-	if err := w.source.Run(ctx, w.sink); err != nil {
+	tell := func(part event.Report) {
+		w.loop.do(func(now time.Time) { w.loop.observed(ctx, now, len(w.loop.cfg.Observers)+w.index, part) })
+	}
+	if err := w.source.Run(ctx, &sink{loop: w.loop, index: w.index, tell: tell}); err != nil {
 		return fmt.Errorf("watch: %w", err)
 	}
 	return nil
@@ -151,6 +155,7 @@ func (w *watch) Run(ctx context.Context) error {
 type sink struct {
 	loop  *loop
 	index int
+	tell  func(part event.Report) // of the report
 }
 
 func (s *sink) Replace(all []source.Route) {
@@ -164,3 +169,5 @@ func (s *sink) Update(changed []source.Route, gone []netip.Prefix) {
 func (s *sink) Lost(reason error) {
 	s.loop.do(func(time.Time) { s.loop.rib.Lost(s.index, reason) })
 }
+
+func (s *sink) ControlLost(sessions []event.Session) { s.tell(event.Report{ControlLost: sessions}) }

@@ -30,6 +30,8 @@ const queue = "route-events"
 
 // routes is a source that reports what a test gives it. What a test changes before an agent runs is its first view.
 type routes struct {
+	first func(sink source.Sink) // what it does before its first view; nil: nothing
+
 	mu   sync.Mutex
 	held map[netip.Prefix]source.Route
 	sink source.Sink
@@ -51,6 +53,9 @@ func routeTo(prefix string) source.Route {
 func (r *routes) String() string { return "routes of the test" }
 
 func (r *routes) Run(ctx context.Context, sink source.Sink) error {
+	if r.first != nil {
+		r.first(sink)
+	}
 	r.mu.Lock()
 	r.sink = sink
 	sink.Replace(r.all())
@@ -85,6 +90,8 @@ func (r *routes) remove(prefix string) {
 }
 
 func (r *routes) lost(reason string) { r.sink.Lost(errors.New(reason)) }
+
+func (r *routes) controlLost(sessions ...event.Session) { r.sink.ControlLost(sessions) }
 
 // wire is the way from one agent to the broker; a test cuts it to kill the agent without a farewell.
 type wire struct {

@@ -43,11 +43,11 @@ type loop struct {
 	calls  sync.WaitGroup
 
 	// Owned by the loop's goroutine.
-	turned   time.Time // the last turn, for the seconds of outage
-	watchdog time.Time // the last sign of life to systemd
-	status   string    // what systemd shows
-	parts    []event.Report
-	report   event.Report // the parts together
+	turned   time.Time      // the last turn, for the seconds of outage
+	watchdog time.Time      // the last sign of life to systemd
+	status   string         // what systemd shows
+	parts    []event.Report // of the observers, then of the sources
+	report   event.Report   // the parts together
 	publish  complaint
 	armed    complaint
 }
@@ -60,7 +60,7 @@ func newLoop(cfg Config) *loop {
 	r := rib.New(cfg.Filter, names...)
 	return &loop{
 		cfg: cfg, log: cfg.Logger, rib: r, machine: publish.New(cfg.Publish, r), metrics: newMetrics(cfg.Collectors),
-		parts:  make([]event.Report, len(cfg.Observers)),
+		parts:  make([]event.Report, len(cfg.Observers)+len(cfg.Sources)),
 		inputs: make(chan func(time.Time)), ready: make(chan struct{}), done: make(chan struct{}),
 	}
 }

@@ -28,6 +28,7 @@ type metrics struct {
 	deaf      *prometheus.GaugeVec // peer
 	checks    *prometheus.GaugeVec // check
 	draining  prometheus.Gauge
+	control   *prometheus.GaugeVec // session
 }
 
 func newMetrics(others []prometheus.Collector) *metrics {
@@ -62,12 +63,13 @@ func newMetrics(others []prometheus.Collector) *metrics {
 	m.deaf = prometheus.NewGaugeVec(prometheus.GaugeOpts(opts("peer_deaf", "1 while a peer's probes say that it does not hear this NVA.")), []string{"peer"})
 	m.checks = prometheus.NewGaugeVec(prometheus.GaugeOpts(opts("check_passed", "1 while the self-check or the self-test passes, 0 while it fails; absent while there is none.")), []string{"check"})
 	m.draining = gauge("draining", "1 while the NVA is to carry nothing, for one of Azure's Scheduled Events.")
+	m.control = prometheus.NewGaugeVec(prometheus.GaugeOpts(opts("control_lost", "1 while the session with a routing daemon is lost for longer than its restart time and its routes stay; absent else.")), []string{"session"})
 	for _, k := range event.Kinds() {
 		if k != event.Expired { // scheduled, counted as a beat
 			m.published.WithLabelValues(k.String())
 		}
 	}
-	m.registry.MustRegister(m.routes, m.held, m.live, m.pending, m.published, m.failures, m.outage, m.beats, m.fired, m.margin, m.latency, m.peers, m.deaf, m.checks, m.draining,
+	m.registry.MustRegister(m.routes, m.held, m.live, m.pending, m.published, m.failures, m.outage, m.beats, m.fired, m.margin, m.latency, m.peers, m.deaf, m.checks, m.draining, m.control,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	m.registry.MustRegister(others...)
 	return m
@@ -93,6 +95,12 @@ func (m *metrics) report(was, is event.Report) {
 		m.checks.WithLabelValues(name).Set(number(outcome == event.Passed))
 	}
 	m.draining.Set(number(is.Drain != ""))
+	for _, s := range missing(was.ControlLost, is.ControlLost) {
+		m.control.DeleteLabelValues(s.Name)
+	}
+	for _, s := range is.ControlLost {
+		m.control.WithLabelValues(s.Name).Set(1)
+	}
 }
 
 // number is how a metric shows a truth.

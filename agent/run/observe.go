@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/pointsman/pointsman/agent/report"
@@ -32,7 +33,7 @@ func (o *observe) Run(ctx context.Context) error {
 	return nil
 }
 
-// observed takes in what an observer tells.
+// observed takes in what an observer, or a source, tells.
 func (l *loop) observed(ctx context.Context, now time.Time, index int, part event.Report) {
 	l.parts[index] = part
 	was := l.report
@@ -82,6 +83,12 @@ func (l *loop) logReport(ctx context.Context, was, is event.Report) {
 	case !unfit && was.SelfCheck == event.Failed:
 		l.log.LogAttrs(ctx, slog.LevelInfo, "the self-check passes again")
 	}
+	for _, s := range missing(is.ControlLost, was.ControlLost) {
+		l.log.LogAttrs(ctx, slog.LevelWarn, "control lost: this NVA keeps its routes, and takes no more prefixes", slog.String("session", s.Name), slog.Time("since", s.Since))
+	}
+	for _, s := range missing(was.ControlLost, is.ControlLost) {
+		l.log.LogAttrs(ctx, slog.LevelInfo, "control is back", slog.String("session", s.Name))
+	}
 	if is.Drain != was.Drain {
 		if is.Drain == "" {
 			l.log.LogAttrs(ctx, slog.LevelInfo, "drained no longer")
@@ -89,6 +96,13 @@ func (l *loop) logReport(ctx context.Context, was, is event.Report) {
 		}
 		l.log.LogAttrs(ctx, slog.LevelWarn, "drained: its prefixes move away", slog.String("reason", is.Drain))
 	}
+}
+
+// missing returns the sessions of list that are not in other by name.
+func missing(list, other []event.Session) []event.Session {
+	return slices.DeleteFunc(slices.Clone(list), func(s event.Session) bool {
+		return slices.ContainsFunc(other, func(o event.Session) bool { return o.Name == s.Name })
+	})
 }
 
 // troubles returns what keeps observers from seeing, and the follower from telling. That peers are unreachable is none: it is what there is to see.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/pointsman/pointsman/agent/report"
 	"github.com/pointsman/pointsman/agent/run"
+	"github.com/pointsman/pointsman/agent/source"
 	"github.com/pointsman/pointsman/shared/event"
 )
 
@@ -112,6 +113,61 @@ func TestWhatObserversSeeIsReported(t *testing.T) {
 	}, "10.1.0.0/16")
 }
 
+// TestControlLostIsReported: at once, beside what observers see; an agent that starts says nothing of it before its sources know.
+func TestControlLostIsReported(t *testing.T) {
+	inLab(t, func(l *lab) {
+		left := newEyes("left")
+		l.observers = []report.Observer{left}
+		frr := event.Session{Name: "frr", Since: time.Date(2026, 5, 28, 12, 0, 0, 0, time.UTC)}
+		expect := func(what string, want event.Report) {
+			t.Helper()
+			if got := l.document().Report; !got.Equal(want) {
+				t.Errorf("%s: the function app holds %+v, want %+v", what, got, want)
+			}
+		}
+		l.start()
+		l.pass(time.Second)
+		left.parts <- event.Report{SelfTest: event.Passed}
+		l.routes.controlLost(frr)
+		l.pass(time.Second)
+		lost := event.Report{SelfTest: event.Passed, ControlLost: []event.Session{frr}}
+		expect("lost", lost)
+		l.stop()
+
+		known := make(chan struct{})
+		l.routes.first = func(source.Sink) { <-known }
+		before := len(l.events())
+		l.start()
+		l.pass(time.Minute)
+		if now := len(l.events()); now != before {
+			t.Errorf("an agent that does not know its routes has said %d things", now-before)
+		}
+		expect("another agent starts", lost)
+		close(known)
+		l.pass(time.Second)
+		expect("its routes are known", event.Report{})
+		l.stop()
+
+		l.routes.first = func(sink source.Sink) { sink.ControlLost([]event.Session{frr}) }
+		before = len(l.events())
+		l.start()
+		l.pass(time.Second)
+		for _, e := range l.events()[before:] {
+			if e.Reports() && len(e.Report.ControlLost) == 0 {
+				t.Errorf("%s %s says that nothing is lost", e.Kind, e.Version)
+			}
+		}
+		expect("it begins with a doubt", event.Report{ControlLost: []event.Session{frr}})
+		l.routes.controlLost()
+		l.pass(time.Second)
+		expect("found again", event.Report{})
+		l.stop()
+		if log := strings.Join(l.log.all(), "\n"); !strings.Contains(log, "control lost") || !strings.Contains(log, "session=frr") {
+			t.Errorf("the log does not tell:\n%s", log)
+		}
+	}, "10.1.0.0/16")
+}
+
 func TestPeersAreShown(t *testing.T) {
 	e := newEyes("witness")
 	s := serve(t, run.Systemd{}, e)
@@ -135,6 +191,14 @@ func TestPeersAreShown(t *testing.T) {
 		}
 	}
 	s.until("/healthz", 200, "true") // a peer that is down is no illness
+	s.routes.controlLost(event.Session{Name: "frr"}, event.Session{Name: "bird"})
+	s.until("/metrics", 200, `pointsman_agent_control_lost{session="bird"} 1`)
+	s.until("/debug/peers", 200, `"session": "frr"`)
+	s.routes.controlLost(event.Session{Name: "frr"})
+	s.until("/debug/peers", 200, `"session": "frr"`) // it is asked of the loop, which has taken it in by then
+	if _, page = s.get("/metrics"); strings.Contains(page, `session="bird"`) || !strings.Contains(page, `pointsman_agent_control_lost{session="frr"} 1`) {
+		t.Errorf("a session that is back is still shown, or the other is not:\n%s", page)
+	}
 	e.hurt("it sees nothing")
 	s.until("/healthz", 503, "it sees nothing")
 	e.hurt("")

@@ -126,11 +126,13 @@ func (s *server) peers(w http.ResponseWriter, r *http.Request) {
 		Reason    string         `json:"reason,omitempty"`
 		Peers     []event.Peer   `json:"peers"`
 		Observers map[string]any `json:"observers"`
+
+		ControlLost []event.Session `json:"controlLost,omitempty"`
 	}
 	err := s.loop.ask(ctx, func(time.Time) {
 		is := s.loop.report
 		out.NVA, out.SelfCheck, out.SelfTest, out.Drain, out.Reason = s.loop.cfg.Publish.NVA, is.SelfCheck, is.SelfTest, is.Drain, is.Reason
-		out.Peers = append([]event.Peer{}, is.Peers...)
+		out.Peers, out.ControlLost = append([]event.Peer{}, is.Peers...), is.ControlLost
 	})
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusServiceUnavailable)

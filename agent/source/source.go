@@ -6,6 +6,8 @@ import (
 	"context"
 	"net/netip"
 	"slices"
+
+	"github.com/pointsman/pointsman/shared/event"
 )
 
 // Route is one prefix as one source sees it: the best usable route to it, reduced to what the rest of the agent needs.
@@ -41,6 +43,10 @@ type Sink interface {
 	Update(changed []Route, gone []netip.Prefix)
 	// Lost says that the source has stopped seeing: what it reported stays but may be stale until the next Replace.
 	Lost(reason error)
+	// ControlLost says of which sessions with routing daemons the routes stay although they were lost too long ago for that to be a restart: nobody can
+	// withdraw them. It replaces what was said before; a source that never says it has none. It comes before the first Replace, and after any other call that
+	// it belongs to: whoever hears that a session is back has heard already what its routes are now.
+	ControlLost(sessions []event.Session)
 }
 
 // Source watches routes.

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/pointsman/pointsman/agent/source"
+	"github.com/pointsman/pointsman/shared/event"
 	"github.com/pointsman/pointsman/shared/route"
 )
 
@@ -23,6 +24,7 @@ type Recorder struct {
 	changed chan struct{} // closed at the next call
 	known   bool          // Replace came
 	lost    string        // the reason of the latest Lost without a Replace since
+	control []event.Session
 	view    map[netip.Prefix]source.Route
 	calls   []string
 	faults  []string
@@ -74,6 +76,21 @@ func (r *Recorder) Lost(reason error) {
 	r.call(func() string {
 		r.lost = reason.Error()
 		return "lost " + r.lost
+	})
+}
+
+// ControlLost implements [source.Sink].
+func (r *Recorder) ControlLost(sessions []event.Session) {
+	r.call(func() string {
+		if slices.EqualFunc(sessions, r.control, event.Session.Equal) {
+			r.faults = append(r.faults, "the same sessions told twice")
+		}
+		r.control = sessions
+		text := "control lost"
+		for _, s := range sessions {
+			text += " " + s.Name + " since " + s.Since.Format(time.TimeOnly)
+		}
+		return text
 	})
 }
 

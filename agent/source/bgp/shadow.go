@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/pointsman/pointsman/agent/source"
+	"github.com/pointsman/pointsman/shared/event"
 	"github.com/pointsman/pointsman/shared/route"
 )
 
@@ -35,6 +36,7 @@ const quietTime = 10 * time.Second
 //	S1  once started, told is best(prefix) for every prefix outside pending (none is outside if pendingAll).
 //	S2  a session that goes down changes no path; only the end of its restart time can (Withdraw).
 //	S3  a path that was stale at the end of an exchange is gone.
+//	S4  a neighbor is stranded from the end of its restart time, if it has paths then, until the end of its next exchange, or until it has none.
 //
 // It is pure: no clock, no I/O; time is an argument. Its owner locks.
 type shadow struct {
@@ -43,8 +45,9 @@ type shadow struct {
 	told       map[netip.Prefix]value
 	pending    map[netip.Prefix]struct{}
 	pendingAll bool
-	started    bool   // the sink has a complete view
-	loss       string // the reason that the sink knows; empty: the source sees
+	started    bool            // the sink has a complete view
+	loss       string          // the reason that the sink knows; empty: the source sees
+	stranded   []event.Session // that the sink knows of
 }
 
 // value is what of a path reaches the sink.
@@ -87,8 +90,11 @@ type neighbor struct {
 	// Down.
 	reason   string
 	restart  time.Duration // that the peer asked for
+	lostAt   time.Time     // when the routes were complete last
 	deadline time.Time     // of the restart time; zero: none
 	expired  bool          // the deadline has passed
+	overdue  bool          // the same, whether or not OnSessionLoss applies
+	stranded bool          // and there are paths from before: nobody can withdraw them
 	ceased   bool          // the session was closed from here, for too many prefixes
 }
 
@@ -165,7 +171,7 @@ func (s *shadow) lost(i int, now time.Time, reason string, ceased bool) bool {
 	n := s.neighbors[i]
 	was := n.phase
 	if n.phase == live {
-		n.deadline, n.expired = now.Add(max(s.cfg.RestartTime, n.restart)), false
+		n.lostAt, n.deadline, n.expired = now, now.Add(max(s.cfg.RestartTime, n.restart)), false
 	}
 	if was != down {
 		n.phase, n.ceased, n.expired = down, ceased, false
@@ -193,6 +199,9 @@ func (s *shadow) tick(now time.Time) {
 				s.sweep(n, func(path) bool { return true })
 			}
 		}
+		if n.phase == down && !now.Before(n.deadline) {
+			n.overdue, n.stranded = true, len(n.paths) > 0
+		}
 		s.weigh(n)
 	}
 }
@@ -201,6 +210,7 @@ func (s *shadow) tick(now time.Time) {
 func (s *shadow) complete(n *neighbor) {
 	s.sweep(n, func(p path) bool { return p.session != n.session })
 	n.phase, n.reason, n.expired, n.deadline = live, "", false, time.Time{}
+	n.overdue, n.stranded = false, false
 }
 
 // weigh compares what a neighbor announces with the limit.
@@ -235,20 +245,23 @@ func (s *shadow) next() time.Time {
 		case n.phase == exchange:
 			earlier(n.quiet)
 			earlier(n.end)
-		case n.phase == down && !n.expired && !n.ceased:
+		case n.phase == down && !n.overdue:
 			earlier(n.deadline)
 		}
 	}
 	return at
 }
 
-// report is what the sink has to be told, in the order of the fields.
+// report is what the sink has to be told, in the order of the fields; stranded before the first view.
 type report struct {
-	replace bool
-	all     []source.Route // with replace
-	changed []source.Route // without
-	gone    []netip.Prefix
-	lost    string // empty: nothing to say
+	first    bool // view
+	replace  bool
+	all      []source.Route // with replace
+	changed  []source.Route // without
+	gone     []netip.Prefix
+	lost     string // empty: nothing to say
+	turned   bool   // what is stranded is news
+	stranded []event.Session
 }
 
 // take returns what the sink has to be told as of now.
@@ -259,14 +272,28 @@ func (s *shadow) take(now time.Time) report {
 	if s.started || s.settled() {
 		r.changed, r.gone = s.diff()
 		if !s.started || loss == "" && s.loss != "" {
-			r = report{replace: true, all: s.all()}
+			r = report{first: !s.started, replace: true, all: s.all()}
 			s.started, s.loss = true, ""
 		}
 	}
 	if loss != s.loss {
 		r.lost, s.loss = loss, loss
 	}
+	if list := s.left(); !slices.EqualFunc(list, s.stranded, event.Session.Equal) {
+		r.turned, r.stranded, s.stranded = true, list, list
+	}
 	return r
+}
+
+// left returns the sessions of which paths stay that nobody can withdraw, in the order of the configuration.
+func (s *shadow) left() []event.Session {
+	var all []event.Session
+	for _, n := range s.neighbors {
+		if n.stranded {
+			all = append(all, event.Session{Name: n.Name, Since: n.lostAt.UTC().Truncate(time.Second)})
+		}
+	}
+	return all
 }
 
 // settled reports whether there is a view to begin with. A peer that was never seen may announce anything, so it is waited for,

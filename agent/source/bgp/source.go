@@ -2,7 +2,8 @@
 //
 // A session that ends says nothing about the routes: the daemon was restarted, or the way to it failed, and the kernel goes on
 // forwarding. So what a lost session announced stays, stale, until the peer is back and has said everything again, or until the
-// restart time is over. Only a withdrawal takes a route away at once.
+// restart time is over. What stays longer is reported as control lost, until the peer is back and has said everything again. Only a withdrawal takes a route
+// away at once.
 //
 // The package decides; it does not speak BGP itself. That is the part of a [Speaker], such as the one in bgp/gobgp, which is linked
 // into the agent only if wanted.
@@ -163,6 +164,9 @@ func (e *ear) report(ctx context.Context, sink source.Sink) time.Time {
 	e.mu.Unlock()
 	e.metrics.Prefixes.Store(int64(told))
 	e.metrics.Changes.Add(uint64(len(r.changed) + len(r.gone)))
+	if r.first && r.turned {
+		sink.ControlLost(r.stranded)
+	}
 	switch {
 	case r.replace:
 		e.log.LogAttrs(ctx, slog.LevelInfo, "routes complete", slog.String("source", e.String()), slog.Int("prefixes", len(r.all)))
@@ -173,6 +177,9 @@ func (e *ear) report(ctx context.Context, sink source.Sink) time.Time {
 	if r.lost != "" {
 		e.log.LogAttrs(ctx, slog.LevelWarn, "routes may be stale", slog.String("source", e.String()), slog.String("reason", r.lost))
 		sink.Lost(errors.New(r.lost))
+	}
+	if r.turned && !r.first {
+		sink.ControlLost(r.stranded)
 	}
 	return next
 }

@@ -222,7 +222,7 @@ func TestChatterEndsToo(t *testing.T) {
 // TestLossIsOneCall: nothing is withdrawn; the reason changes once, at the end of the restart time.
 func TestLossIsOneCall(t *testing.T) {
 	for on, end := range map[bgp.OnSessionLoss][]string{
-		bgp.Keep:     {"lost peer a: it broke; not back in time, its routes are kept"},
+		bgp.Keep:     {"lost peer a: it broke; not back in time, its routes are kept", "control lost a since 00:00:00"},
 		bgp.Withdraw: {"update +0 -1", "lost peer a: it broke; not back in time, its routes are withdrawn"},
 	} {
 		run(t, func(c *bgp.Config) { c.OnSessionLoss = on }, func(p *play) {
@@ -240,10 +240,40 @@ func TestLossIsOneCall(t *testing.T) {
 			synctest.Wait()
 			p.seen = len(p.sink.Calls()) // depends on what was withdrawn
 			p.EndOfRIB(a, bgp.IPv4Unicast)
+			p.expect()
 			p.EndOfRIB(a, bgp.IPv6Unicast)
-			p.expect("replace 3")
+			back := []string{"replace 3", "control lost"} // in this order: the routes first
+			p.expect(back[:map[bgp.OnSessionLoss]int{bgp.Keep: 2, bgp.Withdraw: 1}[on]]...)
 		})
 	}
+}
+
+// TestControlIsBackWithTheLastRoute: not with the session, nor with its routes, but at the end of the exchange; until then the session may be lost again.
+func TestControlIsBackWithTheLastRoute(t *testing.T) {
+	run(t, nil, func(p *play) {
+		p.start()
+		wait(time.Second)
+		p.Lost(a, "it broke", false)
+		wait(2 * time.Minute)
+		p.expect("update +1 -0", "lost peer a: it broke", "lost peer a: it broke; not back in time, its routes are kept", "control lost a since 00:00:01")
+		for range 3 {
+			wait(time.Minute)
+			p.Established(a, bgp.Families(), 0)
+			p.Update(a, paths(7, 1))
+			p.EndOfRIB(a, bgp.IPv4Unicast)
+			p.Lost(a, "it broke", false)
+		}
+		p.expect("update +1 -0") // what it says is taken all the same
+		wait(time.Minute)
+		p.Lost(b, "that one too", false)
+		wait(2 * time.Minute)
+		p.expect("update +1 -0", "lost peer a: it broke; not back in time, its routes are kept; peer b: that one too",
+			"lost peer a: it broke; not back in time, its routes are kept; peer b: that one too; not back in time, its routes are kept", "control lost a since 00:00:01 b since 00:06:01")
+		p.up(a, paths(7, 1))
+		p.expect("update +1 -0", "lost peer b: that one too; not back in time, its routes are kept", "control lost b since 00:06:01")
+		p.up(b, nil)
+		p.expect("replace 1", "control lost")
+	})
 }
 
 // TestBackInTime: what is not said again is gone at the end of the exchange, not before.
@@ -364,8 +394,46 @@ func TestCease(t *testing.T) {
 		p.Lost(a, "the connection was lost", true)
 		wait(time.Hour)
 		p.Lost(a, "the connection was lost", false) // an attempt
-		p.expect("lost peer a: it announced more than 100 prefixes of a family: the session was closed, its routes stay as they were")
+		p.expect("lost peer a: it announced more than 100 prefixes of a family: the session was closed, its routes stay as they were", "control lost a since 00:00:00")
 		p.view("10.0.1.0/24 metric 5")
+
+		p.Established(a, bgp.Families(), 0) // and then it is lost as others are: the routes go, and with them the doubt
+		p.Update(a, paths(5, 2))
+		synctest.Wait()
+		p.seen = len(p.sink.Calls())
+		p.Lost(a, "it broke", false)
+		p.expect("update +0 -2", "lost peer a: it broke; not back in time, its routes are withdrawn", "control lost")
+	})
+}
+
+// TestNothingToDoubt: a session that is lost for long, but of which no route stays, and one that was never complete.
+func TestNothingToDoubt(t *testing.T) {
+	run(t, nil, func(p *play) {
+		p.up(a, nil)
+		p.Lost(a, "it broke", false)
+		p.Established(b, bgp.Families(), 0)
+		wait(time.Hour)
+		for _, call := range p.sink.Calls() {
+			if strings.HasPrefix(call, "control lost") {
+				t.Errorf("told %q", call)
+			}
+		}
+	})
+}
+
+// TestDoubtBeforeTheFirstView: who begins with a doubtful view says so first, for the view is published at once.
+func TestDoubtBeforeTheFirstView(t *testing.T) {
+	run(t, nil, func(p *play) {
+		p.up(a, paths(5, 1))
+		p.Lost(a, "it broke", false)
+		wait(2*time.Minute - 10*time.Second)
+		p.Established(b, bgp.Families(), 0)
+		p.Update(b, paths(6, 2)) // without End-of-RIB: it is complete at the very instant at which the other's time is over
+		if p.seen = len(p.sink.Calls()); p.sink.Known() {
+			t.Error("a view before b is complete")
+		}
+		wait(10 * time.Second)
+		p.expect("control lost a since 00:00:00", "replace 2", "lost peer a: it broke; not back in time, its routes are kept")
 	})
 }
 

@@ -17,6 +17,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/pointsman/pointsman/agent/source"
+	"github.com/pointsman/pointsman/shared/event"
 	"github.com/pointsman/pointsman/test/netns"
 )
 
@@ -87,6 +88,8 @@ func (r *recorder) Lost(error) {
 	r.lost++
 	r.record("lost")
 }
+
+func (r *recorder) ControlLost([]event.Session) {}
 
 // await waits until the view satisfies the condition.
 func (r *recorder) await(what string, ok func(view map[netip.Prefix]source.Route) bool) {
