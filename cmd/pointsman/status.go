@@ -196,7 +196,8 @@ func notices(n status.NVA) string {
 	if n.Notice != "" {
 		out = append(out, n.Notice)
 	}
-	if n.Why != "" && n.Liveness != liveness.Draining.String() && !n.Restarting { // those two are said by Notice and Order
+	said := n.Liveness == liveness.Draining.String() || n.Restarting && n.Liveness == liveness.Up.String() // by Notice and Order
+	if n.Why != "" && !said {
 		out = append(out, n.Why)
 	}
 	if !n.HoldDown.IsZero() {

@@ -282,7 +282,7 @@ func (i *Ingest) merge(ctx context.Context, g *group, refused []Parked) (doc *st
 		if err != nil {
 			return nil, "", nil, err
 		}
-		silent, clone, changed := doc.Silent(), doc.Clone, false
+		was, changed := standingOf(doc), false
 		changed, parked = i.mergeAll(doc, g)
 		for _, p := range refused {
 			doc.Refuse(p.At, p.Reason)
@@ -292,7 +292,7 @@ func (i *Ingest) merge(ctx context.Context, g *group, refused []Parked) (doc *st
 		}
 		etag, err = i.Store.SaveNVA(ctx, doc, etag)
 		if err == nil {
-			i.tell(ctx, doc, silent, clone)
+			i.tell(ctx, doc, was)
 			return doc, etag, parked, nil
 		}
 		if !fault.Is(err, fault.Conflict) {
@@ -302,18 +302,38 @@ func (i *Ingest) merge(ctx context.Context, g *group, refused []Parked) (doc *st
 	return nil, "", nil, fmt.Errorf("document of nva %s/%s changes faster than it can be merged: %w", g.domain, g.nva, err)
 }
 
-// tell logs that an NVA has fallen silent, is heard again, or is not alone with its name: alerts go by these lines.
-func (i *Ingest) tell(ctx context.Context, doc *state.NVA, was bool, double *state.Clone) {
+// standing is what of an NVA is told when it changes.
+type standing struct {
+	silent, controlLost bool
+	clone               *state.Clone
+}
+
+func standingOf(doc *state.NVA) standing {
+	return standing{silent: doc.Silent(), controlLost: doc.ControlLost(), clone: doc.Clone}
+}
+
+// tell logs that an NVA has fallen silent, is heard again, has lost its routing daemon or has it back, or is not alone with its name: alerts go by these
+// lines.
+func (i *Ingest) tell(ctx context.Context, doc *state.NVA, was standing) {
+	record, name := telemetry.Of(ctx), doc.Domain+"/"+doc.Name
 	about := []any{slog.String("domain", doc.Domain), slog.String("nva", doc.Name), slog.Time("since", doc.Since)}
 	switch {
-	case doc.Silent() && !was:
-		telemetry.Of(ctx).Note(telemetry.Silent, doc.Domain+"/"+doc.Name)
+	case doc.Silent() && !was.silent:
+		record.Note(telemetry.Silent, name)
 		i.Log.WarnContext(ctx, "nva is silent", about...)
-	case was && !doc.Silent():
-		telemetry.Of(ctx).Note(telemetry.Heard, doc.Domain+"/"+doc.Name)
+	case was.silent && !doc.Silent():
+		record.Note(telemetry.Heard, name)
 		i.Log.InfoContext(ctx, "nva is heard again", about...)
 	}
-	if c := doc.Clone; c != nil && (double == nil || double.Boot != c.Boot || double.Epoch != c.Epoch) {
+	switch {
+	case doc.ControlLost() && !was.controlLost:
+		record.Note(telemetry.ControlLost, name)
+		i.Log.WarnContext(ctx, "nva has lost its routing daemon: its routes are those of before", append(about, slog.Any("sessions", doc.Report.ControlLost))...)
+	case was.controlLost && !doc.ControlLost():
+		record.Note(telemetry.ControlBack, name)
+		i.Log.InfoContext(ctx, "nva has its routing daemon back", about...)
+	}
+	if c, double := doc.Clone, was.clone; c != nil && (double == nil || double.Boot != c.Boot || double.Epoch != c.Epoch) {
 		i.Log.WarnContext(ctx, "a second agent speaks in the name of an nva", append(about, slog.String("boot", c.Boot), slog.Uint64("epoch", c.Epoch), slog.Uint64("newestEpoch", doc.Epoch))...)
 	}
 }

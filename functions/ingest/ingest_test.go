@@ -562,6 +562,33 @@ func TestSilenceIsLoggedOnce(t *testing.T) {
 	}
 }
 
+// So it is with the loss of its routing daemon, which outlives its agent.
+func TestLossOfControlIsLoggedOnce(t *testing.T) {
+	w := newWorld(t)
+	var line strings.Builder
+	w.record = telemetry.New("Ingest", "", nil, func() time.Time { return w.now })
+	sees := func(sessions ...event.Session) func(e *event.Event) {
+		return func(e *event.Event) {
+			e.Kind, e.Announce, e.Chunk, e.Report = event.Witness, nil, event.Chunk{}, event.Report{ControlLost: sessions}
+		}
+	}
+	w.mustHandle(says(t, "nva-a", 1, nil))
+	w.mustHandle(says(t, "nva-a", 2, sees(event.Session{Name: "frr"})))
+	w.mustHandle(says(t, "nva-a", 3, sees(event.Session{Name: "bird"}, event.Session{Name: "frr"})))
+	w.mustHandle(says(t, "nva-a", 4, sees()))
+	w.record.Close(t.Context(), slog.New(slog.NewJSONHandler(&line, nil)), nil)
+	for _, text := range []string{"nva has lost its routing daemon", "{Name:frr", "nva has its routing daemon back"} {
+		if n := strings.Count(w.log.String(), text); n != 1 {
+			t.Errorf("%q stands %d times in the log, want once:\n%s", text, n, w.log.String())
+		}
+	}
+	for _, text := range []string{`"controlLost":["hub/nva-a"]`, `"controlBack":["hub/nva-a"]`} {
+		if !strings.Contains(line.String(), text) {
+			t.Errorf("no %s in %s", text, line.String())
+		}
+	}
+}
+
 // The outside is looked after once for each domain, when what is believed of NVAs may have changed or a delivery before may have died, and never
 // for an NVA that is not in the domain file.
 func TestBeliefsAreLookedAtWhenTheyMayHaveChanged(t *testing.T) {

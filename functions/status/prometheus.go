@@ -55,6 +55,11 @@ func (m metrics) nva(domain string, n NVA) {
 	for _, l := range liveness.States() {
 		m.add("pointsman_nva_liveness", "1 for the liveness that the NVA has.", "gauge", truth(n.Liveness == l.String()), "domain", domain, "nva", n.Name, "liveness", l.String())
 	}
+	sessions := 0
+	if n.Report != nil {
+		sessions = len(n.Report.ControlLost)
+	}
+	m.add("pointsman_nva_lost_sessions", "BGP sessions with routing daemons that are lost for longer than their restart time while their routes stay, as the agent says.", "gauge", float64(sessions), "domain", domain, "nva", n.Name)
 	m.add("pointsman_nva_prefixes", "Prefixes that the NVA announces.", "gauge", float64(n.Prefixes), "domain", domain, "nva", n.Name)
 	m.add("pointsman_nva_missing_events", "Events that the agent published and that have not arrived.", "gauge", float64(n.Missing), "domain", domain, "nva", n.Name)
 	m.add("pointsman_nva_digest_differs", "1 while the RIB differs from the agent's although no event is missing.", "gauge", truth(n.Differs), "domain", domain, "nva", n.Name)

@@ -81,6 +81,7 @@ func (e estate) NVAs(context.Context, *config.Domain) (map[string]*state.NVA, er
 	e.merge(b, event.Event{Kind: event.Expired, Version: event.Version{Epoch: 1, Seq: 1}, Beat: 1})
 	e.merge(b, event.Event{Kind: event.Witness, Version: event.Version{Epoch: 1, Seq: 2}, Beat: 1, Report: event.Report{
 		SelfTest: event.Passed, Peers: []event.Peer{{NVA: "nva-a", Reachable: true}, {NVA: "nva-c"}},
+		ControlLost: []event.Session{{Name: "frr", Since: noon().Add(-time.Hour)}},
 	}})
 	b.Clone = &state.Clone{Boot: "other", Epoch: 1}
 	c := state.NewNVA("hub", "nva-c")

@@ -33,6 +33,9 @@ const (
 	Heard     Field = "heard"
 	Liveness  Field = "liveness"
 	Coalesced Field = "coalesced"
+
+	ControlLost Field = "controlLost"
+	ControlBack Field = "controlBack"
 )
 
 // The fields of Reconcile.
@@ -102,6 +105,8 @@ func Fields() []Described {
 		{Parked, "Ingest, Drift", "messages that can never be used, refused ones included"},
 		{Silent, "Ingest", "NVAs that have fallen silent"},
 		{Heard, "Ingest", "NVAs that are heard again"},
+		{ControlLost, "Ingest", "NVAs whose agents have lost the session with a routing daemon, for longer than its restart time"},
+		{ControlBack, "Ingest", "NVAs whose agents have all such sessions again"},
 		{Liveness, "Ingest, Sweep", "NVAs that are believed to be in another state now, \"DOMAIN/NVA STATE\"; only where outcome events or telemetry are on"},
 		{Domain, "Reconcile", "the target's domain"},
 		{Target, "Reconcile", "the target"},

@@ -124,6 +124,12 @@ var logAlerts = [
     query: '${calls} | where array_length(line.silent) > 0 | mv-expand nva = line.silent | project TimeGenerated, about = tostring(nva), reason = tostring(line.messageIds)'
   }
   {
+    name: 'nva-control-lost'
+    severity: 2
+    description: 'An NVA\'s agent has lost its routing daemon: the NVA goes on forwarding by the routes of before, which nobody can withdraw.'
+    query: '${calls} | where array_length(line.controlLost) > 0 | mv-expand nva = line.controlLost | project TimeGenerated, about = tostring(nva), reason = tostring(line.messageIds)'
+  }
+  {
     name: 'frozen'
     severity: 1
     description: 'More than half of the NVAs of a domain were lost at once: a target keeps what it has.'
