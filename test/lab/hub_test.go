@@ -16,6 +16,8 @@ import (
 	"testing"
 	"time"
 
+	broker "github.com/pointsman/pointsman/emulator/servicebus"
+	"github.com/pointsman/pointsman/shared/event"
 	"github.com/pointsman/pointsman/test/lab"
 	"github.com/pointsman/pointsman/test/netns"
 )
@@ -56,6 +58,7 @@ import (
 //	NVA rib                         the agent announces exactly the indented prefixes, with "stale" in front of them where they are all stale
 //	NVA health [TEXT]               its /healthz says so, or that all is well
 //	NVA learned I PREFIX…           what the agent has learned of an instance
+//	NVA lost [SESSION…]             the newest report on the bus says that these sessions are lost for longer than their restart time
 type hubLab struct {
 	*testing.T
 	router    *netns.NS
@@ -316,6 +319,8 @@ func (l *hubLab) doNVA(name string, words, more []string) {
 		l.until(fmt.Sprintf("%s announces %q", name, want), func() bool { return slices.Equal(n.marked(), want) })
 	case "health":
 		l.until(name+" health "+rest, func() bool { h := n.health(); return rest == "" && h == "" || rest != "" && strings.Contains(h, rest) })
+	case "lost":
+		l.until(name+" lost "+rest, func() bool { return n.controlLost() == rest })
 	case "learned":
 		l.until(name+" learned "+rest, func() bool { return slices.Equal(n.learned(words[1]), words[2:]) })
 	default:
@@ -379,6 +384,26 @@ func (n *hubNVA) learned(instance string) []string {
 		out = append(out, r.Prefix)
 	}
 	return out
+}
+
+// controlLost is which sessions the newest report on the bus says are lost.
+func (n *hubNVA) controlLost() string {
+	var newest event.Event
+	for _, m := range n.bus.Peek("route-events") {
+		if m.State != broker.StateActive {
+			continue // the dead-man switch
+		}
+		e, err := event.Decode(m.Body)
+		must(n.t, err)
+		if e.Reports() && e.Version.Compare(newest.Version) > 0 {
+			newest = e
+		}
+	}
+	var names []string
+	for _, s := range newest.Report.ControlLost {
+		names = append(names, s.Name)
+	}
+	return strings.Join(names, " ")
 }
 
 func (n *hubNVA) change(announce bool, words []string) {
