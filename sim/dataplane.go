@@ -35,6 +35,9 @@ func (n *nva) report() event.Report {
 	if n.unfit != "" {
 		r.SelfCheck, r.Reason = event.Failed, n.unfit
 	}
+	if n.orphaned {
+		r.ControlLost = []event.Session{{Name: "daemon"}}
+	}
 	for _, o := range n.w.nvas {
 		if o != n {
 			deaf := o.agent != nil && n.hears(o) && !o.reaches(n)
@@ -95,11 +98,18 @@ func (n *nva) maintain(why string) {
 	n.w.look()
 }
 
+// orphan has the NVA's agent lose its routing daemon, or find it again with all routes as they are.
+func (n *nva) orphan(lost bool) {
+	n.w.tell(n.name, "%s", map[bool]string{true: "its agent has lost the routing daemon", false: "its agent has the routing daemon back"}[lost])
+	n.orphaned = lost
+	n.w.look()
+}
+
 // healDataPlane ends all trouble between the NVAs and on them.
 func (w *World) healDataPlane() {
 	w.cuts = nil
 	for _, n := range w.nvas {
-		n.dark, n.unfit, n.maintenance = false, "", ""
+		n.dark, n.unfit, n.maintenance, n.orphaned = false, "", "", false
 	}
 	w.look()
 }

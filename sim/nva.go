@@ -41,6 +41,7 @@ type nva struct {
 	dark        bool   // its data plane is dead, whatever its agent says
 	unfit       string // why its own check of itself fails
 	maintenance string // what Azure has announced for it
+	orphaned    bool   // its agent has lost the routing daemon, for longer than the restart time
 
 	heardOf   beats // that were merged for certain, expired ones apart
 	firedFrom beats // of expired that were ever given to Ingest

@@ -275,6 +275,10 @@ func (n *nva) directLife(what string) error {
 		n.maintain("Azure will " + strings.TrimPrefix(what, "is announced to ") + " it")
 	case what == "is through with it":
 		n.maintain("")
+	case what == "loses its daemon":
+		n.orphan(true)
+	case what == "finds its daemon":
+		n.orphan(false)
 	case what == "dies":
 		n.die()
 	case what == "drains":

@@ -200,7 +200,7 @@ func notices(n status.NVA) string {
 	if n.Why != "" && !said {
 		out = append(out, n.Why)
 	}
-	if !n.HoldDown.IsZero() {
+	if !n.HoldDown.IsZero() && n.Liveness == liveness.Up.String() {
 		out = append(out, "in its hold-down until "+stamp(n.HoldDown))
 	}
 	if n.Untold {
