@@ -108,7 +108,7 @@ func (s *story) do(line string) {
 	case "sees":
 		drain, lost, _ := strings.Cut(strings.Join(words[1:], " "), "lost")
 		r := event.Report{Drain: strings.TrimSpace(drain)}
-		for _, name := range strings.Fields(lost) {
+		for name := range strings.FieldsSeq(lost) {
 			r.ControlLost = append(r.ControlLost, event.Session{Name: name})
 		}
 		s.machine.Reported(s.now, r)

@@ -47,8 +47,10 @@ func TestSchemaHasTheFieldsOfTheCode(t *testing.T) {
 	written := jsonschema.Fields(all)
 	written[""]["pointsmansignature"] = true // shared/signature writes it, and holds it against the schema
 	data, report := root.Defs["data"], root.Defs["report"]
-	for path, s := range map[string]jsonschema.Schema{"": root, ".data": data, ".data.chunk": data.Properties["chunk"], ".data.announce": *data.Properties["announce"].Items,
-		".data.report": report, ".data.report.peers": *report.Properties["peers"].Items, ".data.report.controlLost": *report.Properties["controlLost"].Items} {
+	for path, s := range map[string]jsonschema.Schema{
+		"": root, ".data": data, ".data.chunk": data.Properties["chunk"], ".data.announce": *data.Properties["announce"].Items,
+		".data.report": report, ".data.report.peers": *report.Properties["peers"].Items, ".data.report.controlLost": *report.Properties["controlLost"].Items,
+	} {
 		if diff := cmp.Diff(slices.Sorted(maps.Keys(written[path])), slices.Sorted(maps.Keys(s.Properties))); diff != "" {
 			t.Errorf("fields of %q (-code +schema):\n%s", path, diff)
 		}

@@ -424,7 +424,9 @@ func TestControlLost(t *testing.T) {
 		want   string
 	}{
 		{func() {}, frr},
-		{func() { a.Notice = state.Notice{Kind: event.Goodbye, Version: event.Version{Epoch: 1}, Reason: "upgrade"} }, frr + "; its agent restarts: upgrade"},
+		{func() {
+			a.Notice = state.Notice{Kind: event.Goodbye, Version: event.Version{Epoch: 1}, Reason: "upgrade"}
+		}, frr + "; its agent restarts: upgrade"},
 		{func() { a.Notice = state.Notice{}; w.sees("b", "a", false, now) }, frr + "; cannot be reached by b, but its agent is heard"},
 		{func() {
 			a.Report.ControlLost = []event.Session{{Name: "10.0.2.9"}, {Name: "bird", Since: since}, {Name: "c"}, {Name: "d"}, {Name: "e"}}

@@ -86,11 +86,11 @@ func (r *Recorder) ControlLost(sessions []event.Session) {
 			r.faults = append(r.faults, "the same sessions told twice")
 		}
 		r.control = sessions
-		text := "control lost"
+		words := []string{"control lost"}
 		for _, s := range sessions {
-			text += " " + s.Name + " since " + s.Since.Format(time.TimeOnly)
+			words = append(words, s.Name, "since", s.Since.Format(time.TimeOnly))
 		}
-		return text
+		return strings.Join(words, " ")
 	})
 }
 
