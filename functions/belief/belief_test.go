@@ -102,14 +102,14 @@ func (w *world) Publish(_ context.Context, events []outcome.Event) error {
 }
 
 // says merges an event into an NVA's document.
-func (w *world) says(nva string, seq uint64, kind event.Kind) {
+func (w *world) says(nva string, seq uint64, kind event.Kind, lost ...event.Session) {
 	w.t.Helper()
 	doc := w.docs[nva]
 	if doc == nil {
 		doc = state.NewNVA("hub", nva)
 		w.docs[nva] = doc
 	}
-	e := event.Event{Domain: "hub", NVA: nva, Boot: "boot-" + nva, Kind: kind, Version: event.Version{Epoch: 1, Seq: seq}, Beat: seq}
+	e := event.Event{Domain: "hub", NVA: nva, Boot: "boot-" + nva, Kind: kind, Version: event.Version{Epoch: 1, Seq: seq}, Beat: seq, Report: event.Report{ControlLost: lost}}
 	if kind == event.Snapshot {
 		e.Chunk.Count = 1
 	}
@@ -174,6 +174,24 @@ func TestChangesAreToldOnce(t *testing.T) {
 	if len(w.told) != 2 {
 		t.Errorf("told %d events, want one for each of the two that are lost", len(w.told))
 	}
+}
+
+// An NVA whose agent has lost its routing daemon is in doubt, with the session and the reason; a second session is no news outside.
+func TestControlLostIsTold(t *testing.T) {
+	w := newWorld(t)
+	w.says("nva-a", 1, event.Snapshot)
+	w.tells("nva-a Up: up after")
+	frr := event.Session{Name: "frr", Since: w.now.Add(-2 * time.Minute)}
+	w.says("nva-a", 2, event.Witness, frr)
+	w.look()
+	if len(w.told) != 1 || w.told[0].Type != outcome.NVADoubtful.String() || w.told[0].Data.Liveness != "control-lost" || !strings.Contains(w.told[0].Data.Message, "BGP session with frr since ") {
+		t.Errorf("told %+v", w.told)
+	}
+	w.heard()
+	w.says("nva-a", 3, event.Witness, event.Session{Name: "bird"}, frr)
+	w.tells()
+	w.says("nva-a", 4, event.Snapshot)
+	w.tells("nva-a Up: up after control-lost")
 }
 
 // An outage of the topic, and a failure of the store, lose nothing: the next look tells, with the ids of the first.
