@@ -74,7 +74,7 @@ func serve(ctx context.Context, cfg *config.Config, log *slog.Logger, record str
 		}
 	}
 	log.LogAttrs(ctx, slog.LevelInfo, "pointsman-agent starts", slog.String("version", version()), slog.String("domain", cfg.Domain),
-		slog.String("nva", cfg.NVA), slog.Uint64("epoch", number), slog.String("http", cfg.Listen.String()))
+		slog.String("nva", cfg.NVA), slog.Uint64("epoch", number), slog.String("boot", agent.Publish.Boot), slog.String("http", cfg.Listen.String()))
 	if err = run.New(agent).Run(ctx); err != nil {
 		return err
 	}

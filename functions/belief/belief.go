@@ -70,11 +70,12 @@ func (t *Teller) note(ctx context.Context, domain string) error {
 		}
 		now := t.Now()
 		changes, changed := update(doc, d.Config, liveness.Judge(d.Config, docs, now), now)
-		if !changed {
+		clones, more := cloned(doc, d.Config, docs, now)
+		if !changed && !more {
 			return nil
 		}
 		if t.Topic != nil {
-			doc.Outcomes.Put(changes...)
+			doc.Outcomes.Put(slices.Concat(changes, clones)...)
 		}
 		if _, err = t.Store.SaveBeliefs(ctx, doc, etag); !fault.Is(err, fault.Conflict) {
 			if err == nil {
@@ -118,6 +119,28 @@ func update(doc *state.Beliefs, d *config.Domain, live liveness.View, now time.T
 			changed = true
 		}
 	}
+	return events, changed
+}
+
+// cloned brings the document to the NVAs in whose name a second agent speaks, and returns an event for each that is new. That there is none any more is not told: it
+// follows from an hour without a sign.
+func cloned(doc *state.Beliefs, d *config.Domain, docs map[string]*state.NVA, now time.Time) (events []outcome.Event, changed bool) {
+	var names []string
+	for _, nva := range d.NVAs {
+		n := docs[nva.Name]
+		if n == nil || n.Clone == nil {
+			continue
+		}
+		names = append(names, nva.Name)
+		if !slices.Contains(doc.Cloned, nva.Name) {
+			events = append(events, outcome.OfNVA(outcome.NVACloned, doc.Number(now), now, outcome.Data{
+				Domain: d.Name, NVA: nva.Name, Liveness: doc.NVAs[nva.Name], Since: n.Clone.At, Message: n.Clone.Story(nva.Name, n.Epoch),
+			}))
+		}
+	}
+	slices.Sort(names)
+	changed = !slices.Equal(names, doc.Cloned)
+	doc.Cloned = names
 	return events, changed
 }
 

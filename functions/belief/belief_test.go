@@ -116,11 +116,16 @@ func (w *world) says(nva string, seq uint64, kind event.Kind, lost ...event.Sess
 	if _, err := doc.Merge(e, w.now); err != nil {
 		w.t.Fatal(err)
 	}
+	w.save(doc)
+}
+
+func (w *world) save(doc *state.NVA) {
+	w.t.Helper()
 	body, err := state.EncodeNVA(doc)
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	w.set("nvas/hub/"+nva+".json", body)
+	w.set("nvas/hub/"+doc.Name+".json", body)
 }
 
 func (w *world) look() {
@@ -192,6 +197,37 @@ func TestControlLostIsTold(t *testing.T) {
 	w.tells()
 	w.says("nva-a", 4, event.Snapshot)
 	w.tells("nva-a Up: up after control-lost")
+}
+
+// A second agent with an NVA's name is told once, and once more after an hour without a sign of it.
+func TestCloneIsTold(t *testing.T) {
+	w := newWorld(t)
+	w.says("nva-a", 1, event.Snapshot)
+	w.tells("nva-a Up: up after")
+	w.double("nva-a", "other")
+	w.look()
+	if len(w.told) != 1 || w.told[0].Type != outcome.NVACloned.String() || w.told[0].Data.Liveness != "up" || w.told[0].Data.Since.IsZero() || !strings.Contains(w.told[0].Data.Message, "boot other") {
+		t.Errorf("told %+v", w.told)
+	}
+	w.heard()
+	w.double("nva-a", "a third")
+	w.tells()
+	w.now = w.now.Add(state.CloneMemory)
+	w.says("nva-a", 2, event.Snapshot)
+	w.tells()
+	w.double("nva-a", "other")
+	w.tells("nva-a Cloned: up after")
+}
+
+// double merges what a second agent says in the NVA's name.
+func (w *world) double(nva, boot string) {
+	w.t.Helper()
+	doc := w.docs[nva]
+	e := event.Event{Domain: "hub", NVA: nva, Boot: boot, Kind: event.Snapshot, Version: event.Version{Epoch: 1, Seq: 90}, Beat: 1, Chunk: event.Chunk{Count: 1}}
+	if _, err := doc.Merge(e, w.now); err == nil {
+		w.t.Fatal("it was merged")
+	}
+	w.save(doc)
 }
 
 // An outage of the topic, and a failure of the store, lose nothing: the next look tells, with the ids of the first.

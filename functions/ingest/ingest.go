@@ -146,7 +146,7 @@ type group struct {
 	domain, nva, target string // nva or target is ""
 	items               []item
 	known               bool // the domain file has the NVA
-	wide                bool // what is believed of NVAs may have changed
+	wide                bool // what is believed of NVAs may have changed, or the NVA is not alone with its name
 	way                 way
 }
 
@@ -251,7 +251,7 @@ func (i *Ingest) take(ctx context.Context, g *group) ([]Parked, error) {
 		span.End(err)
 		return nil, err
 	}
-	g.wide = g.wide || doc.Wide
+	g.wide = g.wide || doc.Wide || doc.Clone != nil
 	signed.way.merged = i.Now()
 	step = span.Step("wake")
 	err = i.post(ctx, d.Config, doc, etag, signed)
@@ -334,6 +334,7 @@ func (i *Ingest) tell(ctx context.Context, doc *state.NVA, was standing) {
 		i.Log.InfoContext(ctx, "nva has its routing daemon back", about...)
 	}
 	if c, double := doc.Clone, was.clone; c != nil && (double == nil || double.Boot != c.Boot || double.Epoch != c.Epoch) {
+		record.Note(telemetry.Cloned, name)
 		i.Log.WarnContext(ctx, "a second agent speaks in the name of an nva", append(about, slog.String("boot", c.Boot), slog.Uint64("epoch", c.Epoch), slog.Uint64("newestEpoch", doc.Epoch))...)
 	}
 }

@@ -429,16 +429,26 @@ func TestPoisonIsParkedWithItsReason(t *testing.T) {
 
 func TestCloneIsShownOnce(t *testing.T) {
 	w := newWorld(t)
+	var line strings.Builder
+	w.record = telemetry.New("Ingest", "", nil, func() time.Time { return w.now })
 	w.mustHandle(says(t, "nva-a", 1, nil))
 	clone := says(t, "nva-a", 2, func(e *event.Event) { e.Boot = "other" })
+	w.ops = nil
 	w.mustHandle(clone)
 	if c := w.nva("nva-a").Clone; c == nil || c.Boot != "other" {
 		t.Fatalf("clone %v", c)
+	}
+	if !slices.Contains(w.ops, "look hub") {
+		t.Error("nobody looks whether the outside is to be told")
 	}
 	w.ops = nil
 	w.mustHandle(clone)
 	if slices.ContainsFunc(w.ops, func(op string) bool { return strings.HasPrefix(op, "write") || strings.HasPrefix(op, "send") }) {
 		t.Errorf("written or woken again: %q", w.ops)
+	}
+	w.record.Close(t.Context(), slog.New(slog.NewJSONHandler(&line, nil)), nil)
+	if !strings.Contains(line.String(), `"cloned":["hub/nva-a"]`) {
+		t.Errorf("no clone in %s", line.String())
 	}
 }
 

@@ -36,6 +36,7 @@ const (
 
 	ControlLost Field = "controlLost"
 	ControlBack Field = "controlBack"
+	Cloned      Field = "cloned"
 )
 
 // The fields of Reconcile.
@@ -107,6 +108,7 @@ func Fields() []Described {
 		{Heard, "Ingest", "NVAs that are heard again"},
 		{ControlLost, "Ingest", "NVAs whose agents have lost the session with a routing daemon, for longer than its restart time"},
 		{ControlBack, "Ingest", "NVAs whose agents have all such sessions again"},
+		{Cloned, "Ingest", "NVAs in whose name a second agent was heard"},
 		{Liveness, "Ingest, Sweep", "NVAs that are believed to be in another state now, \"DOMAIN/NVA STATE\"; only where outcome events or telemetry are on"},
 		{Domain, "Reconcile", "the target's domain"},
 		{Target, "Reconcile", "the target"},

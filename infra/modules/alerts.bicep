@@ -130,6 +130,12 @@ var logAlerts = [
     query: '${calls} | where array_length(line.controlLost) > 0 | mv-expand nva = line.controlLost | project TimeGenerated, about = tostring(nva), reason = tostring(line.messageIds)'
   }
   {
+    name: 'nva-cloned'
+    severity: 2
+    description: 'Two agents speak in the name of one NVA: a copy of the machine runs, and what one of them says is not used.'
+    query: '${calls} | where array_length(line.cloned) > 0 | mv-expand nva = line.cloned | project TimeGenerated, about = tostring(nva), reason = tostring(line.messageIds)'
+  }
+  {
     name: 'frozen'
     severity: 1
     description: 'More than half of the NVAs of a domain were lost at once: a target keeps what it has.'

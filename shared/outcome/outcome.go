@@ -27,11 +27,12 @@ const (
 	NVAUp                           // an NVA may be used
 	NVADown                         // an NVA is not to be used: it is dead, or asked to carry nothing
 	NVADoubtful                     // it is not known whether an NVA forwards: it keeps what it carries, and gets nothing more
+	NVACloned                       // a second agent speaks in an NVA's name
 )
 
 // Kinds returns all kinds, in order.
 func Kinds() []Kind {
-	return []Kind{RouteChanged, TargetFrozen, TargetFailed, TargetRecovered, DriftFound, DriftRepaired, NVAUp, NVADown, NVADoubtful}
+	return []Kind{RouteChanged, TargetFrozen, TargetFailed, TargetRecovered, DriftFound, DriftRepaired, NVAUp, NVADown, NVADoubtful, NVACloned}
 }
 
 // String returns the CloudEvents type.
@@ -55,6 +56,8 @@ func (k Kind) String() string {
 		return "Pointsman.Nva.Down"
 	case NVADoubtful:
 		return "Pointsman.Nva.Doubtful"
+	case NVACloned:
+		return "Pointsman.Nva.Cloned"
 	}
 	return fmt.Sprintf("Pointsman.Kind%d", uint8(k))
 }
@@ -80,6 +83,8 @@ func (k Kind) short() string {
 		return "down"
 	case NVADoubtful:
 		return "doubtful"
+	case NVACloned:
+		return "cloned"
 	}
 	return k.String()
 }

@@ -82,6 +82,9 @@ func golden() map[string]outcome.Event {
 		"doubtful": nva(outcome.NVADoubtful, func(d *outcome.Data) {
 			d.Liveness, d.Before, d.Message = "control-lost", "up", "its agent is silent, its peers reach it"
 		}),
+		"cloned": nva(outcome.NVACloned, func(d *outcome.Data) {
+			d.Liveness, d.Message = "up", state.Clone{Boot: "5f1e9c04", Epoch: 3}.Story("nva-a", 3)
+		}),
 	}
 }
 

@@ -14,6 +14,7 @@ type Beliefs struct {
 	Domain   string            `json:"domain"`
 	Seq      uint64            `json:"seq"`                    // numbers the events, and never goes back
 	NVAs     map[string]string `json:"nvas,omitempty"`         // the liveness that was told, by name
+	Cloned   []string          `json:"cloned,omitempty"`       // NVAs of which a second agent was told, by name
 	Outcomes outcome.Outbox    `json:"outcomeEvents,omitzero"` // what is still to be told
 
 	Later later.Rest `json:"-"` // what a later version said

@@ -15,6 +15,7 @@ package state
 
 import (
 	"cmp"
+	"fmt"
 	"maps"
 	"net/netip"
 	"slices"
@@ -61,6 +62,15 @@ type Clone struct {
 	Boot  string    `json:"boot"`
 	Epoch uint64    `json:"epoch"`
 	At    time.Time `json:"at,omitzero"` // when the broker accepted an event of it last, within a minute
+}
+
+// Story tells people what was noticed, and what to do. newest is the NVA's epoch.
+func (c Clone) Story(nva string, newest uint64) string {
+	what := "in the same epoch: what it says is refused"
+	if c.Epoch != newest {
+		what = fmt.Sprintf("of the older epoch %d: the newer one is believed", c.Epoch)
+	}
+	return fmt.Sprintf("a second agent (boot %s) speaks in the name of %s, %s. If it is a copy of the machine, give it its own nva and an empty state directory", c.Boot, nva, what)
 }
 
 // NVA is what one NVA announces, and whether its agent is heard.
