@@ -275,3 +275,14 @@ func TestDelayEndsWithTheClient(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+func TestConfigThatCannotBeRight(t *testing.T) {
+	for want, cfg := range map[string]emulator.Config{
+		`blob emulator: config: Account is "a/b": it must be a name without slashes, the first part of every path; MaxBlocks is -1: it must be 0 or more`: {Account: "a/b", MaxBlocks: -1},
+		"blob emulator: config: Key is not base64: illegal base64 data at input byte 0":                                                                   {Key: "?"},
+	} {
+		if _, err := emulator.Start(cfg); err == nil || err.Error() != want {
+			t.Errorf("got  %v\nwant %s", err, want)
+		}
+	}
+}
