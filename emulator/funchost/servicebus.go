@@ -190,6 +190,9 @@ func (l *busListener) closeShortly(closer func(context.Context)) {
 	ctx, cancel := context.WithTimeout(l.host.base, l.host.cfg.Timing.Settle)
 	defer cancel()
 	closer(ctx)
+	if ctx.Err() != nil {
+		l.log.WarnContext(ctx, "A link or connection did not close in time", slog.Duration("limit", l.host.cfg.Timing.Settle))
+	}
 }
 
 // batchPlain receives batches of a plain entity, one at a time, until something fails.

@@ -81,8 +81,7 @@ func TestAcceptGivenUpIsAnsweredByAttach(t *testing.T) {
 		s := servicebus.New(cfg)
 		defer func() { _ = s.Close() }()
 		w := dialWire(t, s)
-		anySession := amqp.NewSource("q").WithFilter(amqp.Map{}.Set(amqp.Symbol("com.microsoft:session-filter"), nil))
-		w.send(&amqp.Attach{Name: "accept", Handle: 1, Role: amqp.RoleReceiver, Source: anySession, Target: amqp.NewTarget("me")}, nil)
+		w.acceptAny(1)
 		w.send(&amqp.Detach{Handle: 1, Closed: true}, nil)
 		if a := expect[*amqp.Attach](w); a.Name != "accept" || a.Source != nil {
 			t.Errorf("%+v", a)
