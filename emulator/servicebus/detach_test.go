@@ -16,9 +16,7 @@ import (
 func onWire(t *testing.T, test func(s *servicebus.Server, w wire)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		cfg := oneQueue(servicebus.QueueConfig{})
-		cfg.AcceptToken = func(string, string) error { return nil }
-		s := servicebus.New(cfg)
+		s := servicebus.New(trusting(oneQueue(servicebus.QueueConfig{})))
 		defer func() { _ = s.Close() }()
 		w := dialWire(t, s)
 		defer func() { _ = w.Close() }()
@@ -59,16 +57,25 @@ func (w wire) credit(handle, credit, window uint32) {
 	w.send(&amqp.Flow{NextIncomingID: new(uint32), IncomingWindow: window, OutgoingWindow: 100, Handle: &handle, DeliveryCount: new(uint32), LinkCredit: &credit}, nil)
 }
 
+// deliver sends a message and gets it, with credit for more.
+func (w wire) deliver() (delivery uint32) {
+	w.t.Helper()
+	w.sendMessage(1, 0)
+	expect[*amqp.Disposition](w)
+	w.credit(2, 5, 100)
+	return *expect[*amqp.Transfer](w).DeliveryID
+}
+
 func (w wire) complete(id uint32) {
 	w.t.Helper()
 	w.send(&amqp.Disposition{Role: amqp.RoleReceiver, First: id, State: &amqp.Outcome{Kind: amqp.Accepted}}, nil)
 }
 
-// acceptAny asks for the next session.
-func (w wire) acceptAny(handle uint32) {
+// acceptAny asks for the next session, on handle 1.
+func (w wire) acceptAny() {
 	w.t.Helper()
 	anySession := amqp.NewSource("q").WithFilter(amqp.Map{}.Set(amqp.Symbol("com.microsoft:session-filter"), nil))
-	w.send(&amqp.Attach{Name: "accept", Handle: handle, Role: amqp.RoleReceiver, Source: anySession, Target: amqp.NewTarget("me")}, nil)
+	w.send(&amqp.Attach{Name: "accept", Handle: 1, Role: amqp.RoleReceiver, Source: anySession, Target: amqp.NewTarget("me")}, nil)
 }
 
 func (w wire) sendDetach(handle uint32) {
@@ -131,10 +138,7 @@ func TestTransferAgainstTheDirectionDetaches(t *testing.T) {
 // the session for a disposition of a link that is gone.
 func TestWhatCrossesADetachIsLate(t *testing.T) {
 	onWire(t, func(s *servicebus.Server, w wire) {
-		w.sendMessage(1, 0)
-		expect[*amqp.Disposition](w)
-		w.credit(2, 5, 100)
-		delivery := *expect[*amqp.Transfer](w).DeliveryID
+		delivery := w.deliver()
 		s.Faults().DetachLinks("q")
 		for _, handle := range []uint32{1, 2} {
 			if d := expect[*amqp.Detach](w); d.Handle != handle || !d.Closed || d.Error == nil {
@@ -162,10 +166,7 @@ func TestWhatCrossesADetachIsLate(t *testing.T) {
 // TestAnswersThatAreLateAreNotGiven: a disposition of a link that has been detached meanwhile would end the client's session.
 func TestAnswersThatAreLateAreNotGiven(t *testing.T) {
 	onWire(t, func(s *servicebus.Server, w wire) {
-		w.sendMessage(1, 0)
-		expect[*amqp.Disposition](w)
-		w.credit(2, 5, 100)
-		delivery := *expect[*amqp.Transfer](w).DeliveryID
+		delivery := w.deliver()
 		s.Faults().DelaySends(time.Second)
 		s.Faults().DelayDispositions(time.Second)
 		w.sendMessage(1, 1)
@@ -183,7 +184,7 @@ func TestAnswersThatAreLateAreNotGiven(t *testing.T) {
 // TestNoTransferFollowsADetach: the rest of a message that waited for the window goes with its link, and not to the next one with its handle.
 func TestNoTransferFollowsADetach(t *testing.T) {
 	onWire(t, func(s *servicebus.Server, w wire) {
-		other := dial(w.t, s, "")
+		other := dial(w.t, s)
 		defer func() { _ = other.Close(w.t.Context()) }()
 		send(w.t, other, "q", message(strings.Repeat("x", 3*amqp.MaxFrameSize/2))) // of two frames
 		w.credit(2, 1, 1)
@@ -200,12 +201,10 @@ func TestNoTransferFollowsADetach(t *testing.T) {
 // TestCreditBeforeTheAnswer: a client may give credit to a link that still waits for a session (part 2, section 2.6.3), and gets its message by it.
 func TestCreditBeforeTheAnswer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		cfg := sessionQueue()
-		cfg.AcceptToken = func(string, string) error { return nil }
-		s, c := start(t, cfg)
+		s, c := start(t, trusting(sessionQueue()))
 		w := dialWire(t, s)
 		defer func() { _ = w.Close() }()
-		w.acceptAny(1)
+		w.acceptAny()
 		w.credit(1, 1, 100)
 		send(t, c, "q", inSession("s", "x"))
 		if a := expect[*amqp.Attach](w); a.Source == nil {
@@ -215,20 +214,53 @@ func TestCreditBeforeTheAnswer(t *testing.T) {
 	})
 }
 
-// TestNothingFollowsAClose: what the client writes before it has read our close is neither done nor answered (part 2, section 2.4.6).
+// TestNothingFollowsAClose: what the client writes before it has read our close is neither done nor answered (part 2, section 2.4.6), and its links take
+// nothing more.
 func TestNothingFollowsAClose(t *testing.T) {
-	onWire(t, func(s *servicebus.Server, w wire) {
-		s.Faults().CloseConnections()
-		w.sendMessage(1, 0)
-		w.sendDetach(1)
-		if c := expect[*amqp.Close](w); c.Error == nil {
-			w.t.Error("no error")
-		}
-		if _, err := amqp.ReadFrame(w); !errors.Is(err, io.EOF) {
-			w.t.Errorf("%v, want the end", err)
-		}
-		if q, _ := s.Queue("q"); q.Enqueued != 0 {
-			w.t.Errorf("%+v", q)
+	s, err := servicebus.Start(trusting(oneQueue(servicebus.QueueConfig{})))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = s.Close() }()
+	w := openWire(t, dialTCP(t, s))
+	w.attach(2, amqp.RoleReceiver)
+	w.credit(2, 1, 100)
+	w.attach(1, amqp.RoleSender) // the credit has been read
+	s.Faults().CloseConnections()
+	w.send(&amqp.Begin{IncomingWindow: 100, OutgoingWindow: 100, HandleMax: 10}, nil)
+	w.sendAttach(1, amqp.RoleSender)
+	w.sendMessage(1, 0)
+	if c := expect[*amqp.Close](w); c.Error == nil {
+		t.Error("no error")
+	}
+	if _, err = amqp.ReadFrame(w); !errors.Is(err, io.EOF) {
+		t.Errorf("%v, want the end", err)
+	}
+	other := dial(t, s)
+	defer func() { _ = other.Close(t.Context()) }()
+	send(t, other, "q", message("for others"))
+	if q, _ := s.Queue("q"); q.Active != 1 || q.Locked != 0 {
+		t.Errorf("a connection that is closing took a message: %+v", q)
+	}
+	_ = w.Close()
+	if err = s.Close(); err != nil { // which waits until all is read
+		t.Fatal(err)
+	}
+	if q, _ := s.Queue("q"); q.Enqueued != 1 {
+		t.Errorf("a connection that is closing sent a message: %+v", q)
+	}
+}
+
+// TestAHandleThatWaitsIsInUse: an attach that waits for a session has its handle.
+func TestAHandleThatWaitsIsInUse(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, _ := start(t, trusting(sessionQueue()))
+		w := dialWire(t, s)
+		defer func() { _ = w.Close() }()
+		w.acceptAny()
+		w.acceptAny()
+		if end := expect[*amqp.End](w); end.Error == nil || end.Error.Condition != "amqp:session:handle-in-use" {
+			t.Errorf("%+v", end.Error)
 		}
 	})
 }
@@ -236,12 +268,10 @@ func TestNothingFollowsAClose(t *testing.T) {
 // TestTheSessionEndsWhileAnAttachWaits: the end is answered, and what the attach waited for is left to others.
 func TestTheSessionEndsWhileAnAttachWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		cfg := sessionQueue()
-		cfg.AcceptToken = func(string, string) error { return nil }
-		s, c := start(t, cfg)
+		s, c := start(t, trusting(sessionQueue()))
 		w := dialWire(t, s)
 		defer func() { _ = w.Close() }()
-		w.acceptAny(1)
+		w.acceptAny()
 		w.send(&amqp.End{}, nil)
 		if end := expect[*amqp.End](w); end.Error != nil {
 			t.Errorf("%+v", end.Error)
