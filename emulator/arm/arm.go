@@ -10,23 +10,25 @@ package arm
 
 import (
 	"cmp"
-	"context"
 	"crypto/rand"
 	"crypto/tls"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"maps"
-	"net"
 	"net/http"
 	"net/url"
 	"slices"
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/pointsman/pointsman/emulator/internal/web"
 )
+
+// emulator is our name in errors.
+const emulator = "ARM emulator"
 
 // maxBody is ARM's limit on a request body, in bytes.
 const maxBody = 4 << 20
@@ -114,11 +116,10 @@ type Config struct {
 // Server is a running emulator. Its methods may be called by several goroutines at once.
 type Server struct {
 	cfg       Config
-	listener  net.Listener
-	http      *http.Server
-	done      chan struct{}
+	web       web.Server
 	endpoints map[string]endpoint
 	faults    *Faults
+	calls     web.Log[Call]
 
 	mu         sync.Mutex
 	groups     map[string]group
@@ -130,7 +131,6 @@ type Server struct {
 	latest     map[string]*operation // the newest operation of a resource, by key of the id
 	quota      *quota
 	reads      reads
-	calls      []Call
 	observers  []func(Event)
 	hubs       map[string]*hub                               // by key of the id
 	source     func(peerID string, instance int) []PeerRoute // nil: what Learn set
@@ -149,7 +149,7 @@ type request struct {
 	base      string  // the server's URL as the client wrote it
 }
 
-// response is an answer that has not been sent yet.
+// response is an answer that has not been sent yet; the zero value is none, for which the connection is dropped.
 type response struct {
 	status int
 	header http.Header
@@ -164,16 +164,14 @@ type endpoint struct {
 
 // Start listens and serves until [Server.Close].
 func Start(cfg Config) (*Server, error) {
-	cfg = withDefaults(cfg)
-	listener, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", cfg.Address)
-	if err != nil {
-		return nil, fmt.Errorf("ARM emulator: %w", err)
+	if err := cfg.check().Err(emulator + ": config"); err != nil {
+		return nil, err
 	}
+	cfg = withDefaults(cfg)
 	s := &Server{
 		cfg:        cfg,
-		listener:   listener,
-		done:       make(chan struct{}),
-		faults:     &Faults{},
+		faults:     &Faults{Faults: web.Faults{Operations: true}},
+		calls:      web.Log[Call]{Max: cfg.MaxCalls},
 		groups:     map[string]group{},
 		tables:     map[string]*table{},
 		subnets:    map[string][]string{},
@@ -189,13 +187,26 @@ func Start(cfg Config) (*Server, error) {
 	for id, subnets := range cfg.Subnets {
 		s.Associate(id, subnets...)
 	}
-	s.http = &http.Server{Handler: s, TLSConfig: cfg.TLS.Clone(), ReadHeaderTimeout: 10 * time.Second}
-	go s.serve()
+	if err := s.web.Start(web.Config{Name: emulator, Address: cfg.Address, TLS: cfg.TLS, Logger: cfg.Logger}, s); err != nil {
+		return nil, err
+	}
 	return s, nil
 }
 
+// check finds numbers that cannot be right; 0 stands for a default.
+func (c Config) check() (p web.Problems) {
+	p.AtLeast(0, "RoutesPerTable", c.RoutesPerTable)
+	p.AtLeast(0, "TablesPerSubscription", c.TablesPerSubscription)
+	p.AtLeast(0, "PageSize", c.PageSize)
+	p.AtLeast(0, "PeersPerHub", c.PeersPerHub)
+	p.AtLeast(0, "RoutesPerPeer", c.RoutesPerPeer)
+	p.AtLeast(0, "MaxCalls", c.MaxCalls)
+	p.Refuse(c.Busy < 0 || c.Busy > BusyConflict, "Busy", int(c.Busy), "a BusyMode, or 0")
+	p.Refuse(c.HubBusy < 0 || c.HubBusy > BusyConflict, "HubBusy", int(c.HubBusy), "a BusyMode, or 0")
+	return p
+}
+
 func withDefaults(cfg Config) Config {
-	cfg.Address = cmp.Or(cfg.Address, "127.0.0.1:0")
 	cfg.RoutesPerTable = cmp.Or(cfg.RoutesPerTable, 1000)
 	cfg.TablesPerSubscription = cmp.Or(cfg.TablesPerSubscription, 600)
 	cfg.Busy = cmp.Or(cfg.Busy, BusyRetryable)
@@ -219,53 +230,29 @@ func withDefaults(cfg Config) Config {
 		cfg.Now = time.Now
 	}
 	if cfg.AfterFunc == nil {
-		cfg.AfterFunc = func(d time.Duration, f func()) func() bool { return time.AfterFunc(d, f).Stop }
+		cfg.AfterFunc = web.RealTime
 	}
 	if cfg.Verify == nil {
-		cfg.Verify = func(token string) (string, error) { return token, nil }
+		cfg.Verify = web.AnyToken
 	}
-	if cfg.Logger == nil {
-		cfg.Logger = slog.New(slog.DiscardHandler)
-	}
+	cfg.Logger = cmp.Or(cfg.Logger, slog.New(slog.DiscardHandler))
 	return cfg
-}
-
-func (s *Server) serve() {
-	defer close(s.done)
-	serve := s.http.Serve
-	if s.cfg.TLS != nil {
-		serve = func(l net.Listener) error { return s.http.ServeTLS(l, "", "") }
-	}
-	if err := serve(s.listener); !errors.Is(err, http.ErrServerClosed) {
-		s.cfg.Logger.Error("ARM emulator stopped", slog.Any("error", err))
-	}
 }
 
 // Close drops all connections, cancels what is pending and waits until the server has stopped.
 func (s *Server) Close() error {
-	err := s.http.Close()
-	<-s.done
+	err := s.web.Close()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, op := range s.pending {
 		op.stop()
 	}
 	s.pending = nil
-	if err != nil {
-		return fmt.Errorf("ARM emulator: close: %w", err)
-	}
-	return nil
+	return err
 }
 
 // URL returns the endpoint for a client's cloud configuration, https://ADDRESS:PORT (http:// without TLS).
-func (s *Server) URL() string { return s.scheme() + "://" + s.listener.Addr().String() }
-
-func (s *Server) scheme() string {
-	if s.cfg.TLS == nil {
-		return "http"
-	}
-	return "https"
-}
+func (s *Server) URL() string { return s.web.URL() }
 
 // Faults returns the controls for what goes wrong.
 func (s *Server) Faults() *Faults { return s.faults }
@@ -332,10 +319,8 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		send(w, gateway(http.StatusRequestEntityTooLarge, "RequestContentTooLarge", "The request content exceeds %d bytes.", maxBody).response())
 		return
 	}
-	fault, hasFault := s.faults.take(r.Method, r.URL.Path)
-	if !s.wait(r.Context(), s.cfg.Latency()+fault.Delay) {
-		return
-	}
+	fault := s.faults.Take(r)
+	web.Hold(r, s.cfg.Latency()+fault.Delay, s.cfg.AfterFunc)
 	id := parseID(r.URL.Path)
 	served, known := s.endpoints[r.Method+" "+id.pattern()]
 	if !known {
@@ -348,28 +333,22 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
 	s.settle()
 	var answer response
-	if !hasFault || fault.applies() {
+	if fault.Applies() {
 		req := request{
 			method: r.Method, id: id, version: r.URL.Query().Get("api-version"), header: r.Header, query: r.URL.Query(),
-			body: body, outcome: fault.outcome(), base: s.scheme() + "://" + r.Host,
+			body: body, outcome: outcomeOf(fault), base: s.web.URLOf(r.Host),
 		}
 		answer = s.process(&req, served, known)
 		call.Principal = req.principal
 	}
-	if fault.Status != 0 {
-		answer = fault.response()
-	}
-	if fault.DropConnection {
-		answer = response{}
+	if fault.Fails() {
+		answer = scripted(fault)
 	}
 	call.Status, call.ETag = answer.status, answer.header.Get("ETag")
-	s.record(call)
+	s.calls.Add(call)
 	s.mu.Unlock()
 	s.cfg.Logger.InfoContext(r.Context(), "request", slog.String("method", call.Method), slog.String("path", call.Path),
 		slog.Int("status", call.Status), slog.String("principal", call.Principal))
-	if fault.DropConnection {
-		panic(http.ErrAbortHandler) // net/http closes the connection without an answer
-	}
 	send(w, answer)
 }
 
@@ -427,28 +406,10 @@ func (s *Server) admit(r *request, known bool) *failure {
 }
 
 func send(w http.ResponseWriter, answer response) {
-	maps.Copy(w.Header(), answer.header)
 	if len(answer.body) > 0 {
 		w.Header().Set("Content-Type", "application/json; charset=utf-8")
 	}
-	w.WriteHeader(answer.status)
-	_, _ = w.Write(answer.body) // a client that has gone needs no answer
-}
-
-// wait returns after d on the server's clock; it reports false if the client has gone.
-func (s *Server) wait(ctx context.Context, d time.Duration) bool {
-	if d <= 0 {
-		return true
-	}
-	over := make(chan struct{})
-	stop := s.cfg.AfterFunc(d, func() { close(over) })
-	defer stop()
-	select {
-	case <-over:
-		return true
-	case <-ctx.Done():
-		return false
-	}
+	web.Send(w, answer.status, answer.header, answer.body)
 }
 
 func newETag() string { return `W/"` + newGUID() + `"` }

@@ -3,7 +3,6 @@ package arm
 import (
 	"encoding/json"
 	"fmt"
-	"slices"
 	"time"
 )
 
@@ -28,25 +27,10 @@ type Call struct {
 }
 
 // Calls returns the call log, oldest first.
-func (s *Server) Calls() []Call {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return slices.Clone(s.calls)
-}
+func (s *Server) Calls() []Call { return s.calls.All() }
 
 // ResetCalls empties the call log.
-func (s *Server) ResetCalls() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.calls = nil
-}
-
-func (s *Server) record(c Call) {
-	if len(s.calls) >= s.cfg.MaxCalls {
-		s.calls = slices.Delete(s.calls, 0, len(s.calls)-s.cfg.MaxCalls+1)
-	}
-	s.calls = append(s.calls, c)
-}
+func (s *Server) ResetCalls() { s.calls.Reset() }
 
 // tableWrite is what changes a table as a whole.
 const tableWrite = "Microsoft.Network/routeTables/write"

@@ -6,45 +6,19 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"time"
+
+	"github.com/pointsman/pointsman/emulator/internal/web"
 )
 
-// Fault is something that goes wrong with the requests that it matches. Method and PathContains select them (empty: all, case does
-// not matter), Skip lets the first ones pass, and Count is how many are hit.
-//
-// {not applied, applied} x {error answer, no answer} are Status or DropConnection, without or with Applied.
-type Fault struct {
-	Method       string
-	PathContains string
-	// Skip is how many matching requests pass first.
-	Skip int
-	// Count is how many requests are hit: 0 means one, a negative number means all.
-	Count int
-
-	// Delay is added to the latency.
-	Delay time.Duration
-	// Status is the status of an error answer, with Code, DetailCode (details[0].code), Message and Header; 0 means no such answer.
-	Status     int
-	Code       string
-	DetailCode string
-	Message    string
-	Header     http.Header
-	// DropConnection closes the connection instead of answering.
-	DropConnection bool
-	// Applied lets the request take effect first: it is done, but reported as failed or not at all.
-	Applied bool
-	// FailOperation accepts the write, but its operation ends as Failed and leaves the table Failed with the new content.
-	FailOperation bool
-	// SupersedeOperation accepts the write, but its operation ends as Canceled (CanceledAndSupersededDueToAnotherOperation) and the
-	// write is undone.
-	SupersedeOperation bool
-}
+// Fault is something that goes wrong with the requests that it matches.
+type Fault = web.Fault
 
 // Faults controls what goes wrong. Its methods may be called by several goroutines at once; scopes are ids of resources, groups or
 // subscriptions, hold for everything below, and an empty one means everything.
 type Faults struct {
+	web.Faults
+
 	mu        sync.Mutex
-	script    []Fault
 	locks     []string
 	denied    []string
 	noECMP    []string
@@ -53,16 +27,6 @@ type Faults struct {
 
 // rule takes a right away.
 type rule struct{ principal, scope, method string }
-
-// Script adds faults. A request is hit by the first that matches and is not used up.
-func (f *Faults) Script(faults ...Fault) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	for _, fault := range faults {
-		fault.Count = cmp.Or(fault.Count, 1)
-		f.script = append(f.script, fault)
-	}
-}
 
 // Lock puts a read-only lock on scope: writes and deletes answer 409 ScopeLocked.
 func (f *Faults) Lock(scope string) {
@@ -140,29 +104,12 @@ func (f *Faults) Permit(principal, scope, method string) {
 	f.forbidden = slices.DeleteFunc(f.forbidden, func(r rule) bool { return r == rule{principal, scope, method} })
 }
 
-// Clear removes everything that was scripted, locked, denied or forbidden.
+// Clear removes everything that was scripted, locked, denied or forbidden, and ends an outage.
 func (f *Faults) Clear() {
+	f.Faults.Clear()
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.script, f.locks, f.denied, f.noECMP, f.forbidden = nil, nil, nil, nil, nil
-}
-
-// take returns the fault that hits a request.
-func (f *Faults) take(method, path string) (Fault, bool) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	for i := range f.script {
-		fault := &f.script[i]
-		switch {
-		case fault.Count == 0 || !fault.matches(method, path):
-		case fault.Skip > 0:
-			fault.Skip--
-		default:
-			fault.Count = max(fault.Count-1, -1)
-			return *fault, true
-		}
-	}
-	return Fault{}, false
+	f.locks, f.denied, f.noECMP, f.forbidden = nil, nil, nil, nil
 }
 
 // refuse returns the answer to a request that rights, locks or policies forbid, in ARM's order.
@@ -207,15 +154,7 @@ func verb(method string) string {
 	return "write"
 }
 
-func (f *Fault) matches(method, path string) bool {
-	return (f.Method == "" || strings.EqualFold(f.Method, method)) &&
-		strings.Contains(strings.ToLower(path), strings.ToLower(f.PathContains))
-}
-
-// applies reports whether the request takes effect.
-func (f *Fault) applies() bool { return f.Applied || f.Status == 0 && !f.DropConnection }
-
-func (f *Fault) outcome() outcome {
+func outcomeOf(f Fault) outcome {
 	switch {
 	case f.FailOperation:
 		return outcomeFailure
@@ -225,7 +164,11 @@ func (f *Fault) outcome() outcome {
 	return outcomeSuccess
 }
 
-func (f *Fault) response() response {
+// scripted returns what a fault answers.
+func scripted(f Fault) response {
+	if f.DropConnection {
+		return response{}
+	}
 	answer := provider(f.Status, cmp.Or(f.Code, "Scripted"), "%s", cmp.Or(f.Message, "Scripted failure."))
 	if f.DetailCode != "" {
 		answer.details = []detail{{f.DetailCode, answer.message}}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strconv"
 	"strings"
@@ -277,6 +278,27 @@ func TestWaitEndsWithTheClient(t *testing.T) {
 	defer cancel()
 	if _, err := k.try(ctx, http.MethodGet, tableID+version, ""); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("got %v", err)
+	}
+}
+
+// TestAClientThatGaveUpIsNotAnswered: the connection ends without the empty 200 that a handler has given which returns without a word.
+func TestAClientThatGaveUpIsNotAnswered(t *testing.T) {
+	k := start(t, emulator.Config{})
+	k.Faults().Script(emulator.Fault{Delay: time.Hour})
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	defer func() {
+		if p := recover(); p != http.ErrAbortHandler { //nolint:errorlint // net/http compares so
+			t.Errorf("the handler ended with %v", p)
+		}
+	}()
+	k.ServeHTTP(httptest.NewRecorder(), httptest.NewRequestWithContext(gone, http.MethodGet, tableID, nil))
+}
+
+func TestConfigThatCannotBeRight(t *testing.T) {
+	_, err := emulator.Start(emulator.Config{PageSize: -1, Busy: 7})
+	if want := "ARM emulator: config: PageSize is -1: it must be 0 or more; Busy is 7: it must be a BusyMode, or 0"; err == nil || err.Error() != want {
+		t.Errorf("got  %v\nwant %s", err, want)
 	}
 }
 

@@ -9,22 +9,22 @@ package blob
 
 import (
 	"cmp"
-	"context"
 	"crypto/tls"
 	"encoding/base64"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
-	"maps"
-	"net"
 	"net/http"
 	"net/url"
-	"slices"
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/pointsman/pointsman/emulator/internal/web"
 )
+
+// emulator is our name in errors.
+const emulator = "blob emulator"
 
 // maxBody bounds a request body, in bytes; the service takes more for block blobs.
 const maxBody = 256 << 20
@@ -75,16 +75,14 @@ type Call struct {
 
 // Server is a running emulator. Its methods may be called by several goroutines at once.
 type Server struct {
-	cfg      Config
-	key      []byte
-	listener net.Listener
-	http     *http.Server
-	done     chan struct{}
-	faults   *Faults
+	cfg    Config
+	key    []byte
+	web    web.Server
+	faults Faults
+	calls  web.Log[Call]
 
 	mu    sync.Mutex
 	store *store
-	calls []Call
 }
 
 // request is one authorized request.
@@ -99,7 +97,7 @@ type request struct {
 	endpoint  string // the account's URL as the client wrote it
 }
 
-// response is an answer that has not been sent yet.
+// response is an answer that has not been sent yet; the zero value is none, for which the connection is dropped.
 type response struct {
 	status int
 	header http.Header
@@ -111,24 +109,30 @@ func Start(cfg Config) (*Server, error) {
 	cfg = withDefaults(cfg)
 	key, err := base64.StdEncoding.DecodeString(cfg.Key)
 	if err != nil {
-		return nil, fmt.Errorf("blob emulator: account key: %w", err)
+		return nil, fmt.Errorf("%s: config: Key is not base64: %w", emulator, err)
+	}
+	if err = cfg.check().Err(emulator + ": config"); err != nil {
+		return nil, err
 	}
 	contents, err := openStore(cfg.Directory, cfg.Now)
 	if err != nil {
 		return nil, err
 	}
-	listener, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", cfg.Address)
-	if err != nil {
-		return nil, fmt.Errorf("blob emulator: %w", err)
+	s := &Server{cfg: cfg, key: key, calls: web.Log[Call]{Max: cfg.MaxCalls}, store: contents}
+	if err = s.web.Start(web.Config{Name: emulator, Address: cfg.Address, TLS: cfg.TLS, Logger: cfg.Logger}, s); err != nil {
+		return nil, err
 	}
-	s := &Server{cfg: cfg, key: key, listener: listener, done: make(chan struct{}), faults: &Faults{}, store: contents}
-	s.http = &http.Server{Handler: s, TLSConfig: cfg.TLS.Clone(), ReadHeaderTimeout: 10 * time.Second}
-	go s.serve()
 	return s, nil
 }
 
+func (c Config) check() (p web.Problems) {
+	p.Refuse(strings.Contains(c.Account, "/"), "Account", c.Account, "a name without slashes, the first part of every path")
+	p.AtLeast(0, "MaxBlocks", c.MaxBlocks)
+	p.AtLeast(0, "MaxCalls", c.MaxCalls)
+	return p
+}
+
 func withDefaults(cfg Config) Config {
-	cfg.Address = cmp.Or(cfg.Address, "127.0.0.1:0")
 	cfg.Account = cmp.Or(cfg.Account, "devstoreaccount1")
 	cfg.MaxBlocks = cmp.Or(cfg.MaxBlocks, 50_000)
 	cfg.MaxCalls = cmp.Or(cfg.MaxCalls, 10_000)
@@ -136,63 +140,28 @@ func withDefaults(cfg Config) Config {
 		cfg.Now = time.Now
 	}
 	if cfg.Verify == nil {
-		cfg.Verify = func(token string) (string, error) { return token, nil }
+		cfg.Verify = web.AnyToken
 	}
-	if cfg.Logger == nil {
-		cfg.Logger = slog.New(slog.DiscardHandler)
-	}
+	cfg.Logger = cmp.Or(cfg.Logger, slog.New(slog.DiscardHandler))
 	return cfg
-}
-
-func (s *Server) serve() {
-	defer close(s.done)
-	serve := s.http.Serve
-	if s.cfg.TLS != nil {
-		serve = func(l net.Listener) error { return s.http.ServeTLS(l, "", "") }
-	}
-	if err := serve(s.listener); !errors.Is(err, http.ErrServerClosed) {
-		s.cfg.Logger.Error("blob emulator stopped", slog.Any("error", err))
-	}
 }
 
 // Close drops all connections and waits until the server has stopped.
 func (s *Server) Close() error {
-	err := s.http.Close()
-	<-s.done
-	if err != nil {
-		return fmt.Errorf("blob emulator: close: %w", err)
-	}
-	return nil
+	return s.web.Close()
 }
 
 // URL returns the account's URL, https://ADDRESS:PORT/ACCOUNT (http:// without TLS).
-func (s *Server) URL() string {
-	return s.scheme() + "://" + s.listener.Addr().String() + "/" + s.cfg.Account
-}
-
-func (s *Server) scheme() string {
-	if s.cfg.TLS == nil {
-		return "http"
-	}
-	return "https"
-}
+func (s *Server) URL() string { return s.web.URL() + "/" + s.cfg.Account }
 
 // Faults returns the controls for what goes wrong.
-func (s *Server) Faults() *Faults { return s.faults }
+func (s *Server) Faults() *Faults { return &s.faults }
 
 // Calls returns the call log, oldest first.
-func (s *Server) Calls() []Call {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return slices.Clone(s.calls)
-}
+func (s *Server) Calls() []Call { return s.calls.All() }
 
 // ResetCalls empties the call log.
-func (s *Server) ResetCalls() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.calls = nil
-}
+func (s *Server) ResetCalls() { s.calls.Reset() }
 
 // ServeHTTP serves one request: wait, decide, log, answer.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -201,10 +170,8 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.send(w, r, fail(http.StatusRequestEntityTooLarge, "RequestBodyTooLarge", "The request body is too large and exceeds the maximum permissible limit."))
 		return
 	}
-	fault, hasFault := s.faults.take(r.Method, r.URL.Path)
-	if !wait(r.Context(), fault.Delay) {
-		return
-	}
+	fault := s.faults.Take(r)
+	web.Hold(r, fault.Delay, web.RealTime)
 	req := s.parse(r, body)
 	call := Call{
 		At: s.cfg.Now(), Method: r.Method, Path: r.URL.Path, Operation: req.operation,
@@ -212,30 +179,17 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	s.mu.Lock()
 	var answer response
-	if !hasFault || fault.applies() {
+	if fault.Applies() {
 		answer, call.Principal = s.process(r, req)
 	}
-	if fault.Status != 0 {
-		answer = fault.response()
-	}
-	if fault.DropConnection {
-		answer = response{}
+	if fault.Fails() {
+		answer = scripted(fault)
 	}
 	call.Status, call.ETag = answer.status, answer.header.Get("ETag")
-	s.record(call)
+	s.calls.Add(call)
 	s.mu.Unlock()
 	s.cfg.Logger.InfoContext(r.Context(), "request", slog.String("method", call.Method), slog.String("path", call.Path), slog.Int("status", call.Status))
-	if fault.DropConnection {
-		panic(http.ErrAbortHandler) // net/http closes the connection without an answer
-	}
 	s.send(w, r, answer)
-}
-
-func (s *Server) record(c Call) {
-	if len(s.calls) >= s.cfg.MaxCalls {
-		s.calls = slices.Delete(s.calls, 0, len(s.calls)-s.cfg.MaxCalls+1)
-	}
-	s.calls = append(s.calls, c)
 }
 
 // parse splits /account/container/blob and names the operation.
@@ -243,7 +197,7 @@ func (s *Server) parse(r *http.Request, body []byte) request {
 	account, rest, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
 	req := request{
 		method: r.Method, header: r.Header, query: r.URL.Query(), body: body,
-		endpoint: s.scheme() + "://" + r.Host + "/" + s.cfg.Account,
+		endpoint: s.web.URLOf(r.Host) + "/" + s.cfg.Account,
 	}
 	if account != s.cfg.Account {
 		return req
@@ -326,29 +280,13 @@ func (s *Server) process(r *http.Request, req request) (answer response, princip
 }
 
 func (s *Server) send(w http.ResponseWriter, r *http.Request, answer response) {
-	maps.Copy(w.Header(), answer.header)
 	w.Header().Set("X-Ms-Version", cmp.Or(r.Header.Get("X-Ms-Version"), "2021-12-02"))
 	w.Header().Set("X-Ms-Request-Id", requestID())
 	if id := r.Header.Get("X-Ms-Client-Request-Id"); id != "" {
 		w.Header().Set("X-Ms-Client-Request-Id", id)
 	}
-	w.WriteHeader(answer.status)
-	if r.Method != http.MethodHead {
-		_, _ = w.Write(answer.body) // a client that has gone needs no answer
+	if r.Method == http.MethodHead {
+		answer.body = nil
 	}
-}
-
-// wait returns after d; it reports false if the client has gone.
-func wait(ctx context.Context, d time.Duration) bool {
-	if d <= 0 {
-		return true
-	}
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
+	web.Send(w, answer.status, answer.header, answer.body)
 }

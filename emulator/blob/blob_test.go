@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"encoding/base64"
+	"encoding/xml"
 	"errors"
 	"net/http"
 	"os"
@@ -145,18 +146,105 @@ func TestDirectorySurvivesARestart(t *testing.T) {
 	}
 }
 
-func TestAuthorization(t *testing.T) {
-	k := start(t, emulator.Config{Verify: func(token string) (string, error) {
-		if token != "good" {
-			return "", errors.New("unknown")
+// verify knows one token, good, which stands for oid.
+func verify(token string) (string, error) {
+	if token != "good" {
+		return "", errors.New("Lifetime validation failed. The token is expired.")
+	}
+	return "oid", nil
+}
+
+// TestRefusals is the table of what is said to a request that does not prove who it is.
+func TestRefusals(t *testing.T) {
+	const (
+		now, before, oldest = "2023-11-03", "2019-07-07", "2015-02-21" // versions with a challenge, with bearer tokens only, and with neither
+		expired             = "Lifetime validation failed. The token is expired."
+	)
+	k := start(t, emulator.Config{Verify: verify})
+	for _, test := range []struct {
+		authorization, version string
+		status                 int
+		code, detail           string
+	}{
+		{"", now, http.StatusUnauthorized, "NoAuthenticationInformation", ""},
+		{"", before, http.StatusConflict, "PublicAccessNotPermitted", ""},
+		{"Bearer bad", now, http.StatusUnauthorized, "InvalidAuthenticationInfo", expired},
+		{"Bearer bad", before, http.StatusForbidden, "AuthenticationFailed", expired},
+		{"Bearer good", oldest, http.StatusForbidden, "AuthenticationFailed", "Authentication scheme Bearer is not supported in this version."},
+		{"Bearer good", "", http.StatusForbidden, "AuthenticationFailed", "Authentication scheme Bearer is not supported in this version."},
+		{"Bearer good", before, http.StatusOK, "", ""},
+		{"Bearer", now, http.StatusBadRequest, "InvalidAuthenticationInfo", ""},
+		{"Basic dTpw", now, http.StatusBadRequest, "InvalidAuthenticationInfo", ""},
+		{"SharedKey local", now, http.StatusBadRequest, "InvalidAuthenticationInfo", ""},
+		{
+			"SharedKey local:YmFk", now, http.StatusForbidden, "AuthenticationFailed", "The MAC signature found in the HTTP request 'YmFk' is not the same as any computed " +
+				"signature. Server used following string to sign: 'GET\n\n\n\n\n\n\n\n\n\n\n\nx-ms-version:2023-11-03\n/local/local/\ncomp:list'.",
+		},
+	} {
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, k.URL()+"/?comp=list", nil)
+		if err != nil {
+			t.Fatal(err)
 		}
-		return "oid", nil
-	}})
+		for name, value := range map[string]string{"Authorization": test.authorization, "X-Ms-Version": test.version} {
+			if value != "" {
+				r.Header.Set(name, value)
+			}
+		}
+		answer, err := k.http.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var body struct{ Code, AuthenticationErrorDetail string }
+		err = xml.NewDecoder(answer.Body).Decode(&body)
+		_ = answer.Body.Close()
+		if err != nil || answer.StatusCode != test.status || body.Code != test.code || answer.Header.Get("X-Ms-Error-Code") != test.code || body.AuthenticationErrorDetail != test.detail {
+			t.Errorf("%q of %s: %d %+v %v", test.authorization, test.version, answer.StatusCode, body, err)
+		}
+		if challenged := strings.HasPrefix(answer.Header.Get("Www-Authenticate"), "Bearer authorization_uri="); challenged != (test.status == http.StatusUnauthorized) {
+			t.Errorf("%q of %s: challenged %t", test.authorization, test.version, challenged)
+		}
+	}
+}
+
+// TestKeysMayBeForbidden: an account without a key is one that forbids them.
+func TestKeysMayBeForbidden(t *testing.T) {
+	s, err := emulator.Start(emulator.Config{Account: account})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = s.Close() }()
+	_, err = sharedKey(t, s.URL(), account, key(), nil).CreateContainer(t.Context(), "test", nil)
+	refused(t, err, http.StatusForbidden, "KeyBasedAuthenticationNotPermitted")
+}
+
+// renewed is a credential whose first token is past.
+type renewed struct{ asked int }
+
+func (r *renewed) GetToken(context.Context, policy.TokenRequestOptions) (azcore.AccessToken, error) {
+	r.asked++
+	return azcore.AccessToken{Token: []string{"bad", "good"}[min(r.asked, 2)-1], ExpiresOn: time.Now().Add(time.Hour)}, nil
+}
+
+// TestAClientAnswersTheChallenge: the real client gets a new token for a 401 with a challenge, and its caller never hears of it.
+func TestAClientAnswersTheChallenge(t *testing.T) {
+	k := start(t, emulator.Config{Verify: verify})
+	credential := &renewed{}
+	client, err := azblob.NewClient(k.URL(), credential, k.options())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err = client.CreateContainer(t.Context(), "test", nil); err != nil || credential.asked != 2 {
+		t.Errorf("%v after %d tokens", err, credential.asked)
+	}
+}
+
+func TestAuthorization(t *testing.T) {
+	k := start(t, emulator.Config{Verify: verify})
 	other := base64.StdEncoding.EncodeToString([]byte("another key"))
 	_, err := sharedKey(t, k.URL(), account, other, k.options()).CreateContainer(t.Context(), "test", nil)
 	refused(t, err, http.StatusForbidden, bloberror.AuthenticationFailed)
 	_, err = k.bearer(t, "bad").CreateContainer(t.Context(), "test", nil)
-	refused(t, err, http.StatusForbidden, bloberror.AuthenticationFailed)
+	refused(t, err, http.StatusUnauthorized, bloberror.InvalidAuthenticationInfo)
 	anonymous, err := azblob.NewClientWithNoCredential(k.URL(), k.options())
 	if err != nil {
 		t.Fatal(err)
@@ -273,5 +361,16 @@ func TestDelayEndsWithTheClient(t *testing.T) {
 	defer cancel()
 	if _, err := c.NewBlockBlobClient("doc").Upload(ctx, body("x"), nil); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("got %v", err)
+	}
+}
+
+func TestConfigThatCannotBeRight(t *testing.T) {
+	for want, cfg := range map[string]emulator.Config{
+		`blob emulator: config: Account is "a/b": it must be a name without slashes, the first part of every path; MaxBlocks is -1: it must be 0 or more`: {Account: "a/b", MaxBlocks: -1},
+		"blob emulator: config: Key is not base64: illegal base64 data at input byte 0":                                                                   {Key: "?"},
+	} {
+		if _, err := emulator.Start(cfg); err == nil || err.Error() != want {
+			t.Errorf("got  %v\nwant %s", err, want)
+		}
 	}
 }

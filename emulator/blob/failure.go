@@ -8,12 +8,16 @@ import (
 )
 
 // fail returns an answer in the service's error shape: the code in a header and, with the message, in an XML body.
-func fail(status int, code, message string) response {
+func fail(status int, code, message string) response { return failDetailed(status, code, message, "") }
+
+// failDetailed also says what is wrong with the caller's credentials, "" for nothing.
+func failDetailed(status int, code, message, detail string) response {
 	body := struct {
-		XMLName xml.Name `xml:"Error"`
-		Code    string
-		Message string
-	}{Code: code, Message: message + "\nRequestId:" + requestID()}
+		XMLName                   xml.Name `xml:"Error"`
+		Code                      string
+		Message                   string
+		AuthenticationErrorDetail string `xml:",omitempty"`
+	}{Code: code, Message: message + "\nRequestId:" + requestID(), AuthenticationErrorDetail: detail}
 	answer := xmlResponse(status, body)
 	answer.header.Set("X-Ms-Error-Code", code)
 	return answer

@@ -10,6 +10,8 @@ import (
 	"net/http"
 	"sync"
 	"time"
+
+	"github.com/pointsman/pointsman/emulator/internal/web"
 )
 
 // deliverTimeout is how long the service waits for a webhook's answer.
@@ -92,7 +94,7 @@ func (d *delivery) deliver(name string, event json.RawMessage) {
 			return
 		}
 		d.cfg.Logger.WarnContext(d.ctx, "event not delivered", slog.String("subscription", name), slog.Int("try", n), slog.Any("error", err))
-		if !pause(d.ctx, d.wait(n)) {
+		if !web.Wait(d.ctx, d.wait(n), web.RealTime) {
 			return
 		}
 	}

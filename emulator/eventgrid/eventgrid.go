@@ -8,7 +8,6 @@ package eventgrid
 
 import (
 	"cmp"
-	"context"
 	"crypto/subtle"
 	"crypto/tls"
 	"encoding/json"
@@ -16,18 +15,19 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"maps"
 	"mime"
-	"net"
 	"net/http"
 	"regexp"
-	"slices"
 	"strings"
-	"sync"
+	"sync/atomic"
 	"time"
+
+	"github.com/pointsman/pointsman/emulator/internal/web"
 )
 
 const (
+	// emulator is our name in errors.
+	emulator = "Event Grid emulator"
 	// maxBody is the service's limit on a request, which is that on an event too, in bytes.
 	maxBody = 1 << 20
 	// publishVersion is the only api-version of the publish endpoint.
@@ -69,122 +69,86 @@ type Event struct {
 // Server is a running emulator. Its methods may be called by several goroutines at once.
 type Server struct {
 	cfg      Config
-	listener net.Listener
-	http     *http.Server
-	done     chan struct{}
-	faults   *Faults
+	web      web.Server
+	faults   Faults
 	delivery *delivery
-
-	mu       sync.Mutex
-	events   []Event
-	requests int
+	events   web.Log[Event]
+	requests atomic.Int64
 }
+
+// Fault is something that goes wrong with publish requests.
+type Fault = web.Fault
+
+// Faults controls what goes wrong.
+type Faults = web.Faults
 
 // Start listens and serves until [Server.Close].
 func Start(cfg Config) (*Server, error) {
-	cfg.Address = cmp.Or(cfg.Address, "127.0.0.1:0")
+	var p web.Problems
+	p.AtLeast(0, "MaxEvents", cfg.MaxEvents)
+	if err := p.Err(emulator + ": config"); err != nil {
+		return nil, err
+	}
 	cfg.MaxEvents = cmp.Or(cfg.MaxEvents, 10_000)
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
 	if cfg.Verify == nil {
-		cfg.Verify = func(token string) (string, error) { return token, nil }
+		cfg.Verify = web.AnyToken
 	}
-	if cfg.Logger == nil {
-		cfg.Logger = slog.New(slog.DiscardHandler)
+	cfg.Logger = cmp.Or(cfg.Logger, slog.New(slog.DiscardHandler))
+	s := &Server{cfg: cfg, events: web.Log[Event]{Max: cfg.MaxEvents}, delivery: newDelivery(cfg)}
+	if err := s.web.Start(web.Config{Name: emulator, Address: cfg.Address, TLS: cfg.TLS, Logger: cfg.Logger}, s); err != nil {
+		return nil, err
 	}
-	listener, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", cfg.Address)
-	if err != nil {
-		return nil, fmt.Errorf("Event Grid emulator: %w", err)
-	}
-	s := &Server{cfg: cfg, listener: listener, done: make(chan struct{}), faults: &Faults{}, delivery: newDelivery(cfg)}
-	s.http = &http.Server{Handler: s, TLSConfig: cfg.TLS.Clone(), ReadHeaderTimeout: 10 * time.Second}
-	go s.serve()
 	return s, nil
-}
-
-func (s *Server) serve() {
-	defer close(s.done)
-	serve := s.http.Serve
-	if s.cfg.TLS != nil {
-		serve = func(l net.Listener) error { return s.http.ServeTLS(l, "", "") }
-	}
-	if err := serve(s.listener); !errors.Is(err, http.ErrServerClosed) {
-		s.cfg.Logger.Error("Event Grid emulator stopped", slog.Any("error", err))
-	}
 }
 
 // Close drops all connections, gives up what is not delivered and waits until everything has stopped.
 func (s *Server) Close() error {
 	s.delivery.close()
-	err := s.http.Close()
-	<-s.done
-	if err != nil {
-		return fmt.Errorf("Event Grid emulator: close: %w", err)
-	}
-	return nil
+	return s.web.Close()
 }
 
 // URL returns the topic's endpoint, https://ADDRESS:PORT/api/events (http:// without TLS).
-func (s *Server) URL() string {
-	scheme := "https"
-	if s.cfg.TLS == nil {
-		scheme = "http"
-	}
-	return scheme + "://" + s.listener.Addr().String() + "/api/events"
-}
+func (s *Server) URL() string { return s.web.URL() + "/api/events" }
 
 // Faults returns the controls for what goes wrong.
-func (s *Server) Faults() *Faults { return s.faults }
+func (s *Server) Faults() *Faults { return &s.faults }
 
 // Events returns what the topic took, oldest first. An event that was published twice is there twice.
-func (s *Server) Events() []Event {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return slices.Clone(s.events)
-}
+func (s *Server) Events() []Event { return s.events.All() }
 
 // Requests returns how many requests came, failed ones included.
-func (s *Server) Requests() int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.requests
-}
+func (s *Server) Requests() int { return int(s.requests.Load()) }
 
 // ServeHTTP serves one publish request: wait, decide, log, answer.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	fault, faulty := s.faults.take()
-	if !pause(r.Context(), fault.Delay) {
-		return
-	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
-	s.mu.Lock()
-	s.requests++
-	s.mu.Unlock()
+	fault := s.faults.Take(r)
+	web.Hold(r, fault.Delay, web.RealTime)
+	s.requests.Add(1)
 	var f *failure
-	if err != nil {
+	switch {
+	case err != nil:
 		f = fail(http.StatusRequestEntityTooLarge, "The request content exceeds %d bytes.", maxBody)
-	}
-	if f == nil && (!faulty || fault.applies()) {
+	case fault.Applies():
 		f = s.publish(r, body)
 	}
-	if faulty && fault.DropConnection {
-		panic(http.ErrAbortHandler) // net/http closes the connection without an answer
-	}
-	if faulty && fault.Status != 0 {
-		f = fail(fault.Status, "Scripted failure.")
-		maps.Copy(w.Header(), fault.Header)
+	if fault.Fails() {
+		f = scripted(fault)
 	}
 	status := http.StatusOK
 	if f != nil {
 		status = f.status
-		w.Header().Set("Content-Type", "application/json; charset=utf-8")
 	}
 	s.cfg.Logger.InfoContext(r.Context(), "request", slog.String("path", r.URL.Path), slog.Int("bytes", len(body)), slog.Int("status", status))
-	w.WriteHeader(status)
-	if f != nil {
-		_, _ = w.Write(f.body()) // a client that has gone needs no answer
+	if f == nil {
+		web.Send(w, status, nil, nil)
+		return
 	}
+	w.Header().Set("Content-Type", "application/json; charset=utf-8")
+	web.Send(w, status, f.header, f.body())
 }
 
 // publish takes a request's events, all or none.
@@ -206,12 +170,11 @@ func (s *Server) publish(r *http.Request, body []byte) *failure {
 	if f != nil {
 		return f
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, e := range events {
-		s.events = append(s.events, Event{At: s.cfg.Now(), Principal: principal, Body: e})
+	taken := make([]Event, len(events))
+	for i, e := range events {
+		taken[i] = Event{At: s.cfg.Now(), Principal: principal, Body: e}
 	}
-	s.events = s.events[max(0, len(s.events)-s.cfg.MaxEvents):]
+	s.events.Add(taken...)
 	return nil
 }
 
@@ -300,33 +263,31 @@ func checkOptional(attributes map[string]json.RawMessage) error {
 
 // failure is a refusal.
 type failure struct {
-	status  int
+	status  int // 0: none, the connection is dropped
+	code    string
 	message string
+	header  http.Header
 }
 
 func fail(status int, format string, args ...any) *failure {
-	return &failure{status: status, message: fmt.Sprintf(format, args...)}
+	code := strings.ReplaceAll(http.StatusText(status), " ", "")
+	return &failure{status: status, code: code, message: fmt.Sprintf(format, args...)}
+}
+
+// scripted returns what a fault answers.
+func scripted(fault Fault) *failure {
+	if fault.DropConnection {
+		return &failure{}
+	}
+	f := fail(fault.Status, "%s", cmp.Or(fault.Message, "Scripted failure."))
+	f.code, f.header = cmp.Or(fault.Code, f.code), fault.Header
+	return f
 }
 
 func (f *failure) body() []byte {
-	text, err := json.Marshal(map[string]any{"error": map[string]string{"code": strings.ReplaceAll(http.StatusText(f.status), " ", ""), "message": f.message}})
+	text, err := json.Marshal(map[string]any{"error": map[string]string{"code": f.code, "message": f.message}})
 	if err != nil {
 		panic("eventgrid: an error that cannot be encoded: " + err.Error())
 	}
 	return text
-}
-
-// pause returns after d; it reports false if ctx ended before.
-func pause(ctx context.Context, d time.Duration) bool {
-	if d <= 0 {
-		return ctx.Err() == nil
-	}
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }

@@ -28,6 +28,7 @@ type fakeBus struct {
 	away     int // so many opens fail
 	panics   int // so many fetches panic
 	closed   int
+	stuck    bool // closing takes until its limit
 	batches  [][]string
 }
 
@@ -168,7 +169,10 @@ func (r *fakeReceiver) renew(context.Context, *message) (time.Time, error) {
 
 func (r *fakeReceiver) sessionUntil() (time.Time, bool) { return r.until, r.session != "" }
 
-func (r *fakeReceiver) close(context.Context) {
+func (r *fakeReceiver) close(ctx context.Context) {
+	if r.bus.stuck {
+		<-ctx.Done()
+	}
 	r.bus.mu.Lock()
 	defer r.bus.mu.Unlock()
 	for i, m := range r.bus.messages {
@@ -466,5 +470,21 @@ func TestE6_StopLetsTheBatchFinishAndSettles(t *testing.T) {
 	}
 	if n := b.left(); n != 1 {
 		t.Errorf("%d messages left, want the one that came after the stop", n)
+	}
+}
+
+func TestAReceiverThatDoesNotCloseIsNamed(t *testing.T) {
+	b := newFakeBus()
+	b.stuck = true
+	b.send("", "1")
+	r := busRig(t, manyText, ``, b)
+	r.cfg.Timing.Settle = 10 * time.Millisecond
+	r.startHost()
+	r.ended()
+	if err := r.host.Close(); err != nil {
+		t.Error(err)
+	}
+	if log := r.log.String(); !strings.Contains(log, "did not close in time") || !strings.Contains(log, "function=Q") {
+		t.Error(log)
 	}
 }

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
+
+	"github.com/pointsman/pointsman/emulator/internal/web"
 )
 
 // message is a received message; the type of the real client, so that payloads are made of what it really gives.
@@ -176,20 +178,16 @@ func guard(do func() error) (err error) {
 	return do()
 }
 
-func wait(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-ctx.Done():
-	}
-}
+func wait(ctx context.Context, d time.Duration) { web.Wait(ctx, d, web.RealTime) }
 
 // closeShortly closes something of the client library, which must not hold the listener up.
 func (l *busListener) closeShortly(closer func(context.Context)) {
 	ctx, cancel := context.WithTimeout(l.host.base, l.host.cfg.Timing.Settle)
 	defer cancel()
 	closer(ctx)
+	if ctx.Err() != nil {
+		l.log.WarnContext(ctx, "A link or connection did not close in time", slog.Duration("limit", l.host.cfg.Timing.Settle))
+	}
 }
 
 // batchPlain receives batches of a plain entity, one at a time, until something fails.

@@ -9,7 +9,6 @@ package identity
 
 import (
 	"cmp"
-	"context"
 	"crypto/rand"
 	"crypto/subtle"
 	"encoding/base64"
@@ -17,12 +16,14 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
+
+	"github.com/pointsman/pointsman/emulator/internal/web"
 )
 
 // Errors of [Server.Verify].
@@ -57,15 +58,12 @@ type Config struct {
 // Server is a running endpoint. Its methods may be called by several goroutines at once.
 type Server struct {
 	cfg      Config
-	listener net.Listener
-	http     *http.Server
-	done     chan struct{}
+	web      web.Server
+	faults   web.Faults
+	requests atomic.Int64
 
-	mu         sync.Mutex
-	tokens     map[string]grant
-	failures   int
-	failStatus int
-	requests   int
+	mu     sync.Mutex
+	tokens map[string]grant
 }
 
 // grant is what a token stands for.
@@ -77,46 +75,35 @@ type grant struct {
 
 // Start listens and serves until [Server.Close].
 func Start(cfg Config) (*Server, error) {
-	cfg.Address = cmp.Or(cfg.Address, "127.0.0.1:0")
+	var p web.Problems
+	p.AtLeast(0, "TokenLife", int(cfg.TokenLife))
+	if err := p.Err("identity emulator: config"); err != nil {
+		return nil, err
+	}
 	cfg.Header = cmp.Or(cfg.Header, rand.Text())
 	cfg.TokenLife = cmp.Or(cfg.TokenLife, 24*time.Hour)
 	cfg.Principal = cmp.Or(cfg.Principal, "00000000-0000-0000-0000-000000000001")
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	if cfg.Logger == nil {
-		cfg.Logger = slog.New(slog.DiscardHandler)
-	}
-	listener, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", cfg.Address)
-	if err != nil {
-		return nil, fmt.Errorf("identity emulator: %w", err)
-	}
-	s := &Server{cfg: cfg, listener: listener, done: make(chan struct{}), tokens: map[string]grant{}}
+	cfg.Logger = cmp.Or(cfg.Logger, slog.New(slog.DiscardHandler))
+	s := &Server{cfg: cfg, tokens: map[string]grant{}}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /msi/token", s.appService)
 	mux.HandleFunc("GET /metadata/identity/oauth2/token", s.imds)
-	s.http = &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}
-	go func() {
-		defer close(s.done)
-		if failure := s.http.Serve(listener); !errors.Is(failure, http.ErrServerClosed) {
-			cfg.Logger.Error("identity emulator stopped", slog.Any("error", failure))
-		}
-	}()
+	if err := s.web.Start(web.Config{Name: "identity emulator", Address: cfg.Address, Logger: cfg.Logger}, mux); err != nil {
+		return nil, err
+	}
 	return s, nil
 }
 
 // Close stops the server and waits until it has stopped.
 func (s *Server) Close() error {
-	err := s.http.Close()
-	<-s.done
-	if err != nil {
-		return fmt.Errorf("identity emulator: close: %w", err)
-	}
-	return nil
+	return s.web.Close()
 }
 
 // URL returns the server's root, http://ADDRESS:PORT. The Functions form of the endpoint is plain HTTP on Azure too.
-func (s *Server) URL() string { return "http://" + s.listener.Addr().String() }
+func (s *Server) URL() string { return s.web.URL() }
 
 // Principal returns the object id of the system-assigned identity.
 func (s *Server) Principal() string { return s.cfg.Principal }
@@ -147,11 +134,7 @@ func (s *Server) Verify(token, resource string) (principal string, err error) {
 }
 
 // FailNext makes the next n token requests fail with the HTTP status.
-func (s *Server) FailNext(n, status int) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.failures, s.failStatus = n, status
-}
+func (s *Server) FailNext(n, status int) { s.faults.FailNext(n, status) }
 
 // ExpireTokens ends the life of every token issued so far. Clients do not notice: they believe the expires_on they were told.
 func (s *Server) ExpireTokens() {
@@ -164,11 +147,7 @@ func (s *Server) ExpireTokens() {
 }
 
 // Requests returns how many token requests have been made, failed ones included.
-func (s *Server) Requests() int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.requests
-}
+func (s *Server) Requests() int { return int(s.requests.Load()) }
 
 // appService answers the Functions and App Service form.
 func (s *Server) appService(w http.ResponseWriter, r *http.Request) {
@@ -176,7 +155,7 @@ func (s *Server) appService(w http.ResponseWriter, r *http.Request) {
 		s.reply(w, r, status, map[string]any{"statusCode": status, "message": message})
 	}
 	secret := r.Header.Get("X-IDENTITY-HEADER")
-	switch status := s.admit(); {
+	switch status := s.admit(r); {
 	case status != 0:
 		fail(status, "scripted failure")
 	case subtle.ConstantTimeCompare([]byte(secret), []byte(s.cfg.Header)) != 1:
@@ -193,7 +172,7 @@ func (s *Server) imds(w http.ResponseWriter, r *http.Request) {
 	fail := func(status int, message string) {
 		s.reply(w, r, status, map[string]any{"error": "invalid_request", "error_description": message})
 	}
-	switch status := s.admit(); {
+	switch status := s.admit(r); {
 	case status != 0:
 		fail(status, "scripted failure")
 	case !strings.EqualFold(r.Header.Get("Metadata"), "true"):
@@ -206,15 +185,9 @@ func (s *Server) imds(w http.ResponseWriter, r *http.Request) {
 }
 
 // admit counts a request and returns the status of a scripted failure, or 0.
-func (s *Server) admit() int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.requests++
-	if s.failures == 0 {
-		return 0
-	}
-	s.failures--
-	return s.failStatus
+func (s *Server) admit(r *http.Request) int {
+	s.requests.Add(1)
+	return s.faults.Take(r).Status
 }
 
 // answer issues a token. Both forms share it; numbers are strings on Azure too.

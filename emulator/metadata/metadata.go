@@ -6,9 +6,7 @@ package metadata
 
 import (
 	"cmp"
-	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -16,7 +14,10 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
+
+	"github.com/pointsman/pointsman/emulator/internal/web"
 )
 
 // Config describes a [Server]. The zero value is usable.
@@ -47,17 +48,14 @@ type Event struct {
 // Server is a running service. Its methods may be called by several goroutines at once.
 type Server struct {
 	cfg      Config
-	listener net.Listener
-	http     *http.Server
-	done     chan struct{}
+	web      web.Server
+	faults   web.Faults
+	requests atomic.Int64
 
 	mu          sync.Mutex
 	events      []Event
 	numbers     int // of events so far
 	incarnation int
-	requests    int
-	failures    int
-	failStatus  int
 	hold        chan struct{} // closed when requests may be answered; nil: they may
 }
 
@@ -67,24 +65,11 @@ func Start(cfg Config) (*Server, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	if cfg.Logger == nil {
-		cfg.Logger = slog.New(slog.DiscardHandler)
+	cfg.Logger = cmp.Or(cfg.Logger, slog.New(slog.DiscardHandler))
+	s := &Server{cfg: cfg, incarnation: 1}
+	if err := s.web.Start(web.Config{Name: "metadata emulator", Address: cfg.Address, Listener: cfg.Listener, Logger: cfg.Logger}, s.Handler()); err != nil {
+		return nil, err
 	}
-	if cfg.Listener == nil {
-		listener, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", cmp.Or(cfg.Address, "127.0.0.1:0"))
-		if err != nil {
-			return nil, fmt.Errorf("metadata emulator: %w", err)
-		}
-		cfg.Listener = listener
-	}
-	s := &Server{cfg: cfg, listener: cfg.Listener, done: make(chan struct{}), incarnation: 1}
-	s.http = &http.Server{Handler: s.Handler(), ReadHeaderTimeout: 10 * time.Second}
-	go func() {
-		defer close(s.done)
-		if failure := s.http.Serve(s.listener); !errors.Is(failure, http.ErrServerClosed) {
-			cfg.Logger.Error("metadata emulator stopped", slog.Any("error", failure))
-		}
-	}()
 	return s, nil
 }
 
@@ -100,16 +85,11 @@ func (s *Server) Handler() http.Handler {
 // Close stops the server and waits until it has stopped.
 func (s *Server) Close() error {
 	s.Hold(false)
-	err := s.http.Close()
-	<-s.done
-	if err != nil {
-		return fmt.Errorf("metadata emulator: close: %w", err)
-	}
-	return nil
+	return s.web.Close()
 }
 
 // URL returns the server's root, http://ADDRESS:PORT; Azure's is http://169.254.169.254.
-func (s *Server) URL() string { return "http://" + s.listener.Addr().String() }
+func (s *Server) URL() string { return s.web.URL() }
 
 // Announce schedules an event and returns its id. Without resources it is about the machine that asks.
 func (s *Server) Announce(kind string, notBefore time.Time, resources ...string) string {
@@ -142,11 +122,7 @@ func (s *Server) Events() []Event {
 }
 
 // FailNext makes the next n requests fail with the HTTP status.
-func (s *Server) FailNext(n, status int) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.failures, s.failStatus = n, status
-}
+func (s *Server) FailNext(n, status int) { s.faults.FailNext(n, status) }
 
 // Hold keeps every request waiting, as the first one does for up to two minutes on Azure, until it is called with false.
 func (s *Server) Hold(on bool) {
@@ -162,29 +138,18 @@ func (s *Server) Hold(on bool) {
 }
 
 // Requests returns how many requests have been made, failed ones included.
-func (s *Server) Requests() int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.requests
-}
+func (s *Server) Requests() int { return int(s.requests.Load()) }
 
 // admitted refuses what the service refuses: a request that may have been made by mistake for somebody else, and one without a version.
 func (s *Server) admitted(next http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
+		s.requests.Add(1)
+		status := s.faults.Take(r).Status
 		s.mu.Lock()
-		s.requests++
-		hold, status := s.hold, 0
-		if s.failures > 0 {
-			s.failures--
-			status = s.failStatus
-		}
+		hold := s.hold
 		s.mu.Unlock()
 		if hold != nil {
-			select {
-			case <-hold:
-			case <-r.Context().Done():
-				return
-			}
+			web.Await(r, hold)
 		}
 		w.Header().Set("Date", s.cfg.Now().UTC().Format(http.TimeFormat))
 		switch {

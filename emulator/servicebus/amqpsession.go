@@ -2,6 +2,7 @@ package servicebus
 
 import (
 	"cmp"
+	"fmt"
 	"maps"
 	"slices"
 	"time"
@@ -33,8 +34,9 @@ type amqpSession struct {
 	outbox       []outgoing // transfers that wait for the window
 	links        map[uint32]link
 	waits        []*acceptWait
+	detached     map[uint32]bool // handles of links that we ended, until the client has said so too (part 2, section 2.6.5)
 	unsettled    map[uint32]unsettled
-	ended        bool // nothing may be sent on the channel any more
+	ended        bool // nothing may be sent on the channel any more, and what comes counts for nothing
 }
 
 type outgoing struct {
@@ -60,7 +62,7 @@ type link interface {
 func (c *conn) begin(channel uint16, b *amqp.Begin) {
 	s := &amqpSession{
 		conn: c, channel: channel, nextIncoming: b.NextOutgoingID, window: b.IncomingWindow,
-		links: map[uint32]link{}, unsettled: map[uint32]unsettled{},
+		links: map[uint32]link{}, detached: map[uint32]bool{}, unsettled: map[uint32]unsettled{},
 	}
 	c.sessions[channel] = s
 	c.send(channel, &amqp.Begin{
@@ -69,12 +71,15 @@ func (c *conn) begin(channel uint16, b *amqp.Begin) {
 }
 
 func (s *amqpSession) frame(now time.Time, f amqp.Frame) error {
+	if s.ended { // by us; the client wrote this before it read so, until its own end (part 2, section 2.5.4)
+		if _, ok := f.Body.(*amqp.End); ok {
+			delete(s.conn.sessions, s.channel)
+		}
+		return nil
+	}
 	switch b := f.Body.(type) {
 	case *amqp.Attach:
-		if s.links[b.Handle] != nil {
-			return amqp.ErrProtocol
-		}
-		s.attach(now, b)
+		return s.attach(now, b)
 	case *amqp.Flow:
 		s.flow(now, b)
 	case *amqp.Transfer:
@@ -82,9 +87,10 @@ func (s *amqpSession) frame(now time.Time, f amqp.Frame) error {
 	case *amqp.Disposition:
 		s.disposition(now, b)
 	case *amqp.Detach:
-		s.detached(now, b)
+		s.letGo(now, b)
 	case *amqp.End:
 		s.end(now)
+		delete(s.conn.sessions, s.channel)
 		s.conn.send(s.channel, &amqp.End{}, nil)
 	default:
 		return amqp.ErrProtocol
@@ -98,7 +104,7 @@ func (s *amqpSession) send(p amqp.Performative, payload []byte) {
 	}
 }
 
-// end frees the session and its links; clients end sessions without detaching first.
+// end frees what the session holds; clients end sessions without detaching first.
 func (s *amqpSession) end(now time.Time) {
 	s.ended = true
 	for _, h := range sortedKeys(s.links) {
@@ -107,46 +113,73 @@ func (s *amqpSession) end(now time.Time) {
 	for _, w := range slices.Clone(s.waits) {
 		w.cancel()
 	}
-	delete(s.conn.sessions, s.channel)
 }
 
-// drop ends the link of a handle on our side.
+// fail ends the session because the client broke its rules. The channel is the client's until it has answered.
+func (s *amqpSession) fail(now time.Time, condition amqp.Symbol, handle uint32) {
+	s.end(now)
+	s.conn.send(s.channel, &amqp.End{Error: &amqp.Error{Condition: condition, Description: fmt.Sprintf("handle %d", handle)}}, nil)
+}
+
+// drop ends the link of a handle on our side. No transfer may follow, not even one that waits for the window.
 func (s *amqpSession) drop(now time.Time, handle uint32) {
 	if l := s.links[handle]; l != nil {
 		delete(s.links, handle)
 		l.end(now)
+		s.outbox = slices.DeleteFunc(s.outbox, func(o outgoing) bool { return o.transfer.Handle == handle })
 	}
 }
 
-func (s *amqpSession) detached(now time.Time, d *amqp.Detach) {
-	for _, w := range slices.Clone(s.waits) {
-		if w.attach.Handle == d.Handle {
-			w.cancel()
-			s.refuse(w.attach, nil) // rhea takes a detach without an attach before it for a protocol error
-		}
+// has reports whether l is still the link of its handle.
+func (s *amqpSession) has(handle uint32, l link) bool { return s.links[handle] == l }
+
+// waiting is the attach with that handle that waits for a session, nil if there is none.
+func (s *amqpSession) waiting(handle uint32) *acceptWait {
+	i := slices.IndexFunc(s.waits, func(w *acceptWait) bool { return w.attach.Handle == handle })
+	if i < 0 {
+		return nil
 	}
-	if s.links[d.Handle] == nil {
-		return // the answer to our own detach
+	return s.waits[i]
+}
+
+// letGo handles the client's detach. The answer to our own comes first: go-amqp takes a handle for free, and may attach to it, before it has answered.
+func (s *amqpSession) letGo(now time.Time, d *amqp.Detach) {
+	w := s.waiting(d.Handle)
+	switch {
+	case s.detached[d.Handle]:
+		delete(s.detached, d.Handle)
+	case w != nil:
+		w.cancel()
+		s.sendAttach(w.attach) // rhea takes a detach without an attach before it for a protocol error
+		s.send(&amqp.Detach{Handle: d.Handle, Closed: true}, nil)
+	case s.links[d.Handle] != nil:
+		s.drop(now, d.Handle)
+		s.send(&amqp.Detach{Handle: d.Handle, Closed: true}, nil)
+	default:
+		s.fail(now, condUnattached, d.Handle)
 	}
-	s.drop(now, d.Handle)
-	s.send(&amqp.Detach{Handle: d.Handle, Closed: true}, nil)
 }
 
 // detach ends a link with an error.
 func (s *amqpSession) detach(now time.Time, handle uint32, e *amqp.Error) {
 	s.drop(now, handle)
+	s.detached[handle] = true
 	s.send(&amqp.Detach{Handle: handle, Closed: true, Error: e}, nil)
 }
 
-// refuse answers an attach the way AMQP wants it: an attach without terminus, then a detach with the error (part 2,
-// section 2.6.3); without one if the client has given up.
-func (s *amqpSession) refuse(a *amqp.Attach, e *amqp.Error) {
+// refuse answers an attach the way AMQP wants it: an attach without terminus, then a detach with the error (part 2, section 2.6.3).
+func (s *amqpSession) refuse(now time.Time, a *amqp.Attach, e *amqp.Error) {
+	s.sendAttach(a)
+	s.detach(now, a.Handle, e)
+}
+
+// sendAttach answers an attach without a terminus.
+func (s *amqpSession) sendAttach(a *amqp.Attach) {
 	reply := &amqp.Attach{Name: a.Name, Handle: a.Handle, Role: !a.Role, SndSettleMode: a.SndSettleMode, RcvSettleMode: a.RcvSettleMode}
 	if reply.Role == amqp.RoleSender {
 		reply.InitialDeliveryCount = new(uint32)
 	}
 	s.send(reply, nil)
-	s.send(&amqp.Detach{Handle: a.Handle, Closed: true, Error: e}, nil)
 }
 
 func (s *amqpSession) flowFrame() *amqp.Flow {
@@ -179,11 +212,23 @@ func (s *amqpSession) flow(now time.Time, f *amqp.Flow) {
 	if blocked && s.ready() {
 		s.touchReceivers()
 	}
-	switch {
-	case f.Handle == nil && f.Echo:
+	if f.Handle != nil {
+		s.linkFlow(now, f)
+	} else if f.Echo {
 		s.sendFlow()
-	case f.Handle != nil && s.links[*f.Handle] != nil:
-		s.links[*f.Handle].flow(now, f)
+	}
+}
+
+// linkFlow is the flow of a link. One of a link that we have ended is late.
+func (s *amqpSession) linkFlow(now time.Time, f *amqp.Flow) {
+	l, w := s.links[*f.Handle], s.waiting(*f.Handle)
+	switch {
+	case l != nil:
+		l.flow(now, f)
+	case w != nil:
+		w.flow = f
+	case !s.detached[*f.Handle]:
+		s.fail(now, condUnattached, *f.Handle)
 	}
 }
 
@@ -201,8 +246,15 @@ func (s *amqpSession) transfer(now time.Time, t *amqp.Transfer, payload []byte) 
 	if s.received++; s.received >= incomingWindow/4 {
 		s.sendFlow()
 	}
-	if l, ok := s.links[t.Handle].(*senderLink); ok {
+	switch l := s.links[t.Handle].(type) {
+	case *senderLink:
 		l.transfer(now, t, payload)
+	case nil:
+		if !s.detached[t.Handle] {
+			s.fail(now, condUnattached, t.Handle)
+		}
+	default:
+		s.detach(now, t.Handle, &amqp.Error{Condition: condNotAllowed, Description: "a transfer against the link's direction"})
 	}
 }
 

@@ -87,12 +87,21 @@ func (c *conn) notify() {
 	}
 }
 
-// send queues a frame. It never blocks: what is queued is bounded by windows and credit.
+// send queues a frame. It never blocks: what is queued is bounded by windows and credit. After a close there is nothing more to say.
 func (c *conn) send(channel uint16, p amqp.Performative, payload []byte) {
 	c.outMu.Lock()
-	c.out = amqp.AppendFrame(c.out, channel, p, payload)
+	if !c.ending {
+		c.out = amqp.AppendFrame(c.out, channel, p, payload)
+	}
 	c.outMu.Unlock()
 	c.notify()
+}
+
+// closing reports whether we have said close.
+func (c *conn) closing() bool {
+	c.outMu.Lock()
+	defer c.outMu.Unlock()
+	return c.ending
 }
 
 func (c *conn) sendRaw(b []byte) {
@@ -234,13 +243,17 @@ func (c *conn) handle(f amqp.Frame) error {
 }
 
 func (c *conn) frame(now time.Time, f amqp.Frame) error {
+	if _, isClose := f.Body.(*amqp.Close); isClose {
+		c.send(0, &amqp.Close{}, nil)
+		return errClosed
+	}
+	if c.closing() { // the client wrote this before it read our close (part 2, section 2.4.6)
+		return nil
+	}
 	switch b := f.Body.(type) {
 	case *amqp.Open:
 		c.open(b)
 		return nil
-	case *amqp.Close:
-		c.send(0, &amqp.Close{}, nil)
-		return errClosed
 	case *amqp.Begin:
 		if !c.opened || c.sessions[f.Channel] != nil {
 			return amqp.ErrProtocol
@@ -250,7 +263,7 @@ func (c *conn) frame(now time.Time, f amqp.Frame) error {
 	}
 	session := c.sessions[f.Channel]
 	if session == nil {
-		return nil // frames that crossed our end
+		return nil // go-amqp ends even a session whose begin it did not get to write
 	}
 	return session.frame(now, f)
 }
@@ -276,10 +289,15 @@ func (c *conn) close(e *amqp.Error) {
 // endSessions gives back what the connection held. The client has said its last word, whatever it still writes.
 func (c *conn) endSessions() {
 	c.server.step(func(now time.Time) {
-		for _, channel := range sortedKeys(c.sessions) {
-			c.sessions[channel].end(now)
-		}
+		c.release(now)
 	})
+}
+
+func (c *conn) release(now time.Time) {
+	for _, channel := range sortedKeys(c.sessions) {
+		c.sessions[channel].end(now)
+	}
+	clear(c.sessions)
 }
 
 // forget takes a connection that is closed off the server's list.

@@ -153,8 +153,9 @@ func disabled(entity string) *amqp.Error {
 // CloseConnections closes all present connections with amqp:connection:forced, as the service does with idle ones and
 // at an upgrade.
 func (f *Faults) CloseConnections() {
-	f.set(func() {
+	f.server.step(func(now time.Time) {
 		for _, c := range slices.Clone(f.server.conns) {
+			c.release(now)
 			c.close(&amqp.Error{Condition: "amqp:connection:forced", Description: "the connection was closed by the service"})
 		}
 	})

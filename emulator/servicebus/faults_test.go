@@ -202,7 +202,7 @@ func TestReceiveSurvivesDrop(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, c := start(t, oneQueue(servicebus.QueueConfig{}))
 		time.AfterFunc(10*time.Second, s.Faults().DropConnections)
-		other := dial(t, s, "")
+		other := dial(t, s)
 		defer func() { _ = other.Close(context.Background()) }()
 		time.AfterFunc(20*time.Second, func() {
 			sender, _ := other.NewSender("q", nil)

@@ -20,7 +20,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 func start(t *testing.T, cfg servicebus.Config) (*servicebus.Server, *azservicebus.Client) {
 	t.Helper()
 	s := servicebus.New(cfg)
-	c := dial(t, s, "")
+	c := dial(t, s)
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
@@ -33,9 +33,9 @@ func start(t *testing.T, cfg servicebus.Config) (*servicebus.Server, *azserviceb
 }
 
 // dial is another client of s.
-func dial(t *testing.T, s *servicebus.Server, key string) *azservicebus.Client {
+func dial(t *testing.T, s *servicebus.Server) *azservicebus.Client {
 	t.Helper()
-	return dialWith(t, s, s.ConnectionString(key))
+	return dialWith(t, s, s.ConnectionString(""))
 }
 
 // dialWith is a client of s with any connection string.

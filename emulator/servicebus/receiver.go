@@ -2,7 +2,6 @@ package servicebus
 
 import (
 	"errors"
-	"maps"
 	"slices"
 	"time"
 
@@ -64,7 +63,6 @@ func (l *receiverLink) flow(now time.Time, f *amqp.Flow) {
 func (l *receiverLink) end(now time.Time) {
 	s := l.server()
 	s.receivers[l.queue] = slices.DeleteFunc(s.receivers[l.queue], func(o *receiverLink) bool { return o == l })
-	maps.DeleteFunc(l.session.unsettled, func(_ uint32, u unsettled) bool { return u.link == l })
 	if l.held != nil {
 		l.queue.CloseSession(now, l.held, l)
 	} else if s.cfg.DropLockOnDetach {
@@ -110,7 +108,7 @@ func (l *receiverLink) deliverOne(now time.Time) bool {
 func (s *amqpSession) attachReceiver(now time.Time, a *amqp.Attach) {
 	n, e := s.resolve(now, a.Source.Address(), rightListen)
 	if e != nil {
-		s.refuse(a, e)
+		s.refuse(now, a, e)
 		return
 	}
 	if n.kind != nodeEntity {
@@ -124,9 +122,9 @@ func (s *amqpSession) attachReceiver(now time.Time, a *amqp.Attach) {
 	filter, wantsSession := a.Source.Filter().Get(sessionFilter)
 	switch {
 	case n.queue.IsTopic():
-		s.refuse(a, &amqp.Error{Condition: condNotAllowed, Description: "a topic cannot be received from; use a subscription"})
+		s.refuse(now, a, &amqp.Error{Condition: condNotAllowed, Description: "a topic cannot be received from; use a subscription"})
 	case wantsSession != n.queue.RequiresSession():
-		s.refuse(a, &amqp.Error{Condition: condNotAllowed, Description: sessionMismatch(wantsSession)})
+		s.refuse(now, a, &amqp.Error{Condition: condNotAllowed, Description: sessionMismatch(wantsSession)})
 	case wantsSession:
 		s.acceptSession(now, a, l, filter)
 	default:
@@ -156,7 +154,8 @@ func (l *receiverLink) open(a *amqp.Attach, source *amqp.Terminus, properties am
 type acceptWait struct {
 	link      *receiverLink
 	attach    *amqp.Attach
-	described bool // the client's filter is a described value
+	described bool       // the client's filter is a described value
+	flow      *amqp.Flow // the client's credit, which it may give before it has read our attach
 }
 
 // cancel stops waiting.
@@ -177,20 +176,20 @@ func (s *amqpSession) acceptSession(now time.Time, a *amqp.Attach, l *receiverLi
 	if id, ok := filter.(string); ok {
 		held, err := l.queue.Accept(now, id, l)
 		if err != nil {
-			s.refuse(a, condition(err))
+			s.refuse(now, a, condition(err))
 			return
 		}
-		w.grant(held)
+		w.grant(now, held)
 		return
 	}
 	s.waits = append(s.waits, w)
 	server := s.conn.server
 	server.waiting[l.queue] = append(server.waiting[l.queue], w)
 	l.queue.Touch()
-	server.after(now, sessionTimeout(a), func(time.Time) {
+	server.after(now, sessionTimeout(a), func(now time.Time) {
 		if slices.Contains(s.waits, w) {
 			w.cancel()
-			s.refuse(a, &amqp.Error{Condition: condTimeout, Description: "no session became available in time"})
+			s.refuse(now, a, &amqp.Error{Condition: condTimeout, Description: "no session became available in time"})
 		}
 	})
 }
@@ -213,7 +212,7 @@ func (s *Server) grantSessions(now time.Time, q *broker.Queue) {
 			return
 		}
 		w.cancel()
-		w.grant(held)
+		w.grant(now, held)
 	}
 }
 
@@ -221,7 +220,7 @@ func (s *Server) grantSessions(now time.Time, q *broker.Queue) {
 const ticksAtEpoch = 621355968000000000
 
 // grant opens the link with the session that it got. The session id is in the filter, in the form that was asked.
-func (w *acceptWait) grant(held *broker.Session) {
+func (w *acceptWait) grant(now time.Time, held *broker.Session) {
 	w.link.held = held
 	var id any = held.ID
 	if w.described {
@@ -230,6 +229,9 @@ func (w *acceptWait) grant(held *broker.Session) {
 	filter := w.attach.Source.Filter().Set(amqp.Symbol(sessionFilter), id)
 	ticks := held.LockedUntil.UnixMilli()*10000 + ticksAtEpoch
 	w.link.open(w.attach, w.attach.Source.WithFilter(filter), w.attach.Properties.Set(amqp.Symbol(propLockedUntil), ticks))
+	if w.flow != nil {
+		w.link.flow(now, w.flow)
+	}
 }
 
 // sessionLost detaches the receiver whose session lock has expired.
@@ -240,7 +242,7 @@ func (s *Server) sessionLost(owner broker.Owner, held *broker.Session) {
 	}
 	l.held = nil
 	s.after(s.now(), time.Nanosecond, func(now time.Time) { // not inside the broker's call
-		if l.session.links[l.handle] == l {
+		if l.session.has(l.handle, l) {
 			l.session.detach(now, l.handle, &amqp.Error{
 				Condition: condSessionLost, Description: "the lock of session '" + held.ID + "' has expired",
 			})
@@ -260,33 +262,32 @@ func (s *amqpSession) disposition(now time.Time, d *amqp.Disposition) {
 	for id := d.First; int32(last-id) >= 0; id++ {
 		u, ok := s.unsettled[id]
 		delete(s.unsettled, id)
-		if !ok {
-			if d.Last == nil {
-				s.answer(now, d, id, condition(broker.ErrLockLost))
-			}
-			continue
+		switch {
+		case ok && s.has(u.link.handle, u.link):
+			s.answer(now, d, id, u.link, u.settle(now, d.State))
+		case !ok && d.Last == nil:
+			s.answer(now, d, id, nil, broker.ErrLockLost)
 		}
-		var e *amqp.Error
-		if err := u.settle(now, d.State); err != nil {
-			e = condition(err)
-		}
-		s.answer(now, d, id, e)
 	}
 }
 
-// answer confirms the settlement of a delivery, or refuses it.
-func (s *amqpSession) answer(now time.Time, d *amqp.Disposition, id uint32, e *amqp.Error) {
+// answer confirms the settlement of a delivery, or refuses it. A link that is gone gets none: its deliveries went with it, and go-amqp would end the
+// session for it.
+func (s *amqpSession) answer(now time.Time, d *amqp.Disposition, id uint32, l *receiverLink, err error) {
 	if d.Settled {
 		return
 	}
 	state := d.State
 	switch {
-	case e != nil:
-		state = &amqp.Outcome{Kind: amqp.Rejected, Error: e}
+	case err != nil:
+		state = &amqp.Outcome{Kind: amqp.Rejected, Error: condition(err)}
 	case state.Kind == amqp.Rejected:
 		state = &amqp.Outcome{Kind: amqp.Accepted} // a repeated error would fail the client's call
 	}
 	s.conn.server.after(now, s.conn.server.faults.dispositionDelay, func(time.Time) {
+		if l != nil && !s.has(l.handle, l) {
+			return
+		}
 		s.send(&amqp.Disposition{Role: amqp.RoleSender, First: id, Settled: true, State: state}, nil)
 	})
 }

@@ -23,6 +23,8 @@ const (
 	condUnauthorized   amqp.Symbol = "amqp:unauthorized-access"
 	condNotFound       amqp.Symbol = "amqp:not-found"
 	condNotAllowed     amqp.Symbol = "amqp:not-allowed"
+	condHandleInUse    amqp.Symbol = "amqp:session:handle-in-use"
+	condUnattached     amqp.Symbol = "amqp:session:unattached-handle"
 	condDecode         amqp.Symbol = "amqp:decode-error"
 	condResourceLimit  amqp.Symbol = "amqp:resource-limit-exceeded"
 	condInternal       amqp.Symbol = "amqp:internal-error"
@@ -117,7 +119,7 @@ func (l *senderLink) message(now time.Time, t *amqp.Transfer, payload []byte, se
 		id = *t.DeliveryID
 	}
 	l.accept(now, format, payload, func(e *amqp.Error) {
-		if settled {
+		if settled || !l.session.has(l.handle, l) {
 			return
 		}
 		state := &amqp.Outcome{Kind: amqp.Accepted}
@@ -128,19 +130,26 @@ func (l *senderLink) message(now time.Time, t *amqp.Transfer, payload []byte, se
 	})
 }
 
-// attach opens a link of either direction.
-func (s *amqpSession) attach(now time.Time, a *amqp.Attach) {
-	if a.Role == amqp.RoleReceiver {
+// attach opens a link of either direction. A handle beyond handleMax ends the connection (part 2, section 2.7.2), one that is in use the session
+// (section 2.7.3).
+func (s *amqpSession) attach(now time.Time, a *amqp.Attach) error {
+	switch {
+	case a.Handle > handleMax:
+		return amqp.ErrProtocol
+	case s.links[a.Handle] != nil || s.waiting(a.Handle) != nil:
+		s.fail(now, condHandleInUse, a.Handle)
+	case a.Role == amqp.RoleReceiver:
 		s.attachReceiver(now, a)
-		return
+	default:
+		s.attachSender(now, a)
 	}
-	s.attachSender(now, a)
+	return nil
 }
 
 func (s *amqpSession) attachSender(now time.Time, a *amqp.Attach) {
 	n, e := s.resolve(now, a.Target.Address(), rightSend)
 	if e != nil {
-		s.refuse(a, e)
+		s.refuse(now, a, e)
 		return
 	}
 	l := &senderLink{session: s, handle: a.Handle, path: n.path}
@@ -151,7 +160,7 @@ func (s *amqpSession) attachSender(now time.Time, a *amqp.Attach) {
 		l.accept = s.request(managed{conn: s.conn, node: n}.handle)
 	case nodeEntity:
 		if strings.HasSuffix(n.path, "/$deadletterqueue") {
-			s.refuse(a, &amqp.Error{Condition: condNotAllowed, Description: "cannot send to a dead-letter queue"})
+			s.refuse(now, a, &amqp.Error{Condition: condNotAllowed, Description: "cannot send to a dead-letter queue"})
 			return
 		}
 		l.accept = s.conn.server.sends(n.queue, s.conn)

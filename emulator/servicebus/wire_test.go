@@ -50,10 +50,21 @@ func expect[T any](w wire) T {
 	return body
 }
 
+// trusting is cfg for which every token is good.
+func trusting(cfg servicebus.Config) servicebus.Config {
+	cfg.AcceptToken = func(string, string) error { return nil }
+	return cfg
+}
+
 // dialWire opens a connection with a session on channel 0 and the rights that the token "good" gives to queue q.
 func dialWire(t *testing.T, s *servicebus.Server) wire {
 	t.Helper()
-	w := wire{s.Dial(), t}
+	return openWire(t, s.Dial())
+}
+
+func openWire(t *testing.T, nc net.Conn) wire {
+	t.Helper()
+	w := wire{nc, t}
 	if _, err := w.Write(amqp.ProtocolHeader(amqp.ProtocolAMQP)); err != nil {
 		t.Fatal(err)
 	}
@@ -72,17 +83,23 @@ func dialWire(t *testing.T, s *servicebus.Server) wire {
 	return w
 }
 
+func dialTCP(t *testing.T, s *servicebus.Server) net.Conn {
+	t.Helper()
+	nc, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", s.Addr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return nc
+}
+
 // AMQP wants an attach answered by an attach before anything else is said about the link (part 2, section 2.6.3). rhea, on which Microsoft's
 // JavaScript client stands, ends the connection otherwise.
 func TestAcceptGivenUpIsAnsweredByAttach(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		cfg := sessionQueue()
-		cfg.AcceptToken = func(string, string) error { return nil }
-		s := servicebus.New(cfg)
+		s := servicebus.New(trusting(sessionQueue()))
 		defer func() { _ = s.Close() }()
 		w := dialWire(t, s)
-		anySession := amqp.NewSource("q").WithFilter(amqp.Map{}.Set(amqp.Symbol("com.microsoft:session-filter"), nil))
-		w.send(&amqp.Attach{Name: "accept", Handle: 1, Role: amqp.RoleReceiver, Source: anySession, Target: amqp.NewTarget("me")}, nil)
+		w.acceptAny()
 		w.send(&amqp.Detach{Handle: 1, Closed: true}, nil)
 		if a := expect[*amqp.Attach](w); a.Name != "accept" || a.Source != nil {
 			t.Errorf("%+v", a)
@@ -101,10 +118,7 @@ func TestCloseIsReadBeforeTheEnd(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = s.Close() }()
-	nc, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", s.Addr())
-	if err != nil {
-		t.Fatal(err)
-	}
+	nc := dialTCP(t, s)
 	defer func() { _ = nc.Close() }()
 	said := amqp.ProtocolHeader(amqp.ProtocolAMQP)
 	said = amqp.AppendFrame(said, 0, &amqp.Open{ContainerID: "wire", Hostname: "h", MaxFrameSize: amqp.MaxFrameSize}, nil)
