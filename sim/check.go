@@ -1,10 +1,10 @@
 package sim
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"net/netip"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -264,8 +264,8 @@ func (w *World) checkKept() {
 			if err != nil {
 				panic("sim: " + err.Error())
 			}
-			if body, failed := state.EncodeNVA(doc); failed != nil || doc.Heard() && !bytes.Equal(body, w.blobs[nvaFile(n.name)].data) {
-				w.violate("kept", "the document of %s is not kept as it was saved: %s", n.name, body)
+			if saved := w.document(n.name); doc.Heard() && !reflect.DeepEqual(saved, doc) {
+				w.violate("kept", "the document of %s is not kept as it was saved: found %+v, want %+v", n.name, doc, saved)
 			}
 		}
 	}
@@ -355,7 +355,7 @@ func (w *World) checkOwned(t *table) {
 	if b == nil {
 		return
 	}
-	doc, err := state.DecodeTarget(b.data)
+	doc, err := w.functions.codecs.Target.Decode(b.data)
 	if err != nil {
 		panic("sim: " + err.Error())
 	}

@@ -48,7 +48,7 @@ func explore(first, n, from, step uint64) Findings {
 	defer shelf.close()
 	for i := from; i < n && len(out.Violated) < enough; i += step {
 		h := newHistory(first + i)
-		w := h.live(shelf.of(h.setup), without{}, nil)
+		w := h.live(shelf.of(h), without{}, nil)
 		out.Histories++
 		out.Counts.add(w.counts)
 		if w.violation != nil {
@@ -72,11 +72,11 @@ func (c *Counts) add(o Counts) {
 // shelf keeps the functions of every domain file that was met.
 type shelf map[string]*functions
 
-func (s shelf) of(setup Setup) *functions {
-	key := setup.yaml()
+func (s shelf) of(h *history) *functions {
+	key := fmt.Sprintf("%v %s", h.habits.Text, h.setup.yaml())
 	f := s[key]
 	if f == nil {
-		f = newFunctions(setup)
+		f = newFunctions(h.setup, h.habits)
 		s[key] = f
 	}
 	return f
@@ -91,7 +91,7 @@ func (s shelf) close() {
 // Tell lives one history and tells it: all of it, or only what is needed to break the invariant that it breaks.
 func Tell(seed uint64, all bool) string {
 	h := newHistory(seed)
-	f := newFunctions(h.setup)
+	f := newFunctions(h.setup, h.habits)
 	defer f.close()
 	out := without{}
 	if !all {

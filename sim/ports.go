@@ -23,6 +23,7 @@ type blob struct {
 	data []byte
 	etag string
 	nva  string // whose document it is; empty: it is none
+	f    *functions
 	doc  *state.NVA
 }
 
@@ -32,7 +33,7 @@ func (b *blob) document() *state.NVA {
 		return nil
 	}
 	if b.doc == nil {
-		doc, err := state.DecodeNVA(b.data)
+		doc, err := b.f.codecs.NVA.Decode(b.data)
 		if err != nil {
 			panic("sim: " + err.Error())
 		}
@@ -80,7 +81,7 @@ func (p ports) Write(ctx context.Context, name string, data []byte, ifMatch stri
 	if w.etagOf(name) != ifMatch {
 		return "", fault.New(fault.Conflict, "blob %s has another ETag", name)
 	}
-	b := &blob{data: data, etag: p.f.newETag()}
+	b := &blob{data: data, etag: p.f.newETag(), f: p.f}
 	if c != nil && c.got != "" && strings.HasPrefix(name, "targets/") {
 		c.round.decided = true // it waits, has ended, or is about to write
 	}

@@ -10,13 +10,12 @@ import (
 	"time"
 
 	"github.com/pointsman/pointsman/shared/plan"
-	"github.com/pointsman/pointsman/shared/state"
 )
 
 // Play runs a scenario and returns it with what it shows, in lines that begin with "| ". Such lines in the text are replaced; so a
 // scenario is its own expectation.
 func Play(text string) (string, error) {
-	s := &stage{setup: Setup{HoldDown: 30 * time.Second, WritePrice: 5, WriteCap: 30 * time.Second}, habits: Habits{FenceMoves: true}}
+	s := &stage{setup: Setup{HoldDown: 30 * time.Second, WritePrice: 5, WriteCap: 30 * time.Second}, habits: Habits{FenceMoves: true, Text: true}}
 	defer s.close()
 	var out strings.Builder
 	for n, line := range strings.Split(strings.TrimRight(text, "\n"), "\n") {
@@ -481,7 +480,7 @@ func (w *World) showNVA(name string) []string {
 }
 
 func (w *World) showTarget(t *table) ([]string, error) {
-	doc, err := state.DecodeTarget(w.blobs["targets/"+domain+"/"+t.name+".json"].data)
+	doc, err := w.functions.codecs.Target.Decode(w.blobs["targets/"+domain+"/"+t.name+".json"].data)
 	if err != nil {
 		return nil, fmt.Errorf("show: %w", err)
 	}

@@ -60,12 +60,31 @@ func TestSameSeedSameHistory(t *testing.T) {
 		var first, second []string
 		h := newHistory(seed)
 		a := h.live(nil, without{}, &first)
-		b := newHistory(seed).live(used.of(h.setup), without{}, &second)
+		b := newHistory(seed).live(used.of(h), without{}, &second)
 		if d := cmp.Diff(first, second); d != "" {
 			t.Fatalf("seed %d has two histories:\n%s", seed, d)
 		}
 		if a.counts != b.counts {
 			t.Fatalf("seed %d: %+v and %+v", seed, a.counts, b.counts)
+		}
+	}
+}
+
+// TestTextTellsTheSame: a world whose store holds the documents themselves goes as one whose store holds their text.
+func TestTextTellsTheSame(t *testing.T) {
+	t.Parallel()
+	for seed := range uint64(200) {
+		var plain, text []string
+		h := newHistory(seed)
+		h.habits.Text = false
+		a := h.live(nil, without{}, &plain)
+		h.habits.Text = true
+		b := h.live(nil, without{}, &text)
+		if d := cmp.Diff(plain, text); d != "" {
+			t.Fatalf("seed %d (-documents +text):\n%s", seed, d)
+		}
+		if a.counts != b.counts {
+			t.Fatalf("seed %d: %+v with documents, %+v with text", seed, a.counts, b.counts)
 		}
 	}
 }

@@ -132,6 +132,7 @@ type Habits struct {
 	Dedup       bool // the queues drop a message whose id they have seen in the last minutes
 	MaxBytes    int  // of one event; 0: no chunks
 	Instances   int  // of the function app, which share the calls; 0: one
+	Text        bool // the store holds the documents as text, as Azure's does
 }
 
 // start is the first instant of every world.
@@ -207,6 +208,9 @@ type functions struct {
 	etags uint64       // of the store's values
 	idle  []*coroutine // for calls to come
 
+	codecs  documents.Codecs
+	archive archive // of this world, unless the store holds text
+
 	running    []*instance // in this world
 	cold, used []*instance // that have not been in it yet, that have
 }
@@ -219,8 +223,12 @@ type instance struct {
 	sweep     *sweep.Sweep
 }
 
-func newFunctions(s Setup) *functions {
-	return &functions{text: s.yaml()}
+func newFunctions(s Setup, h Habits) *functions {
+	f := &functions{text: s.yaml(), codecs: documents.JSON()}
+	if !h.Text {
+		f.codecs = f.archive.codecs()
+	}
+	return f
 }
 
 // restart puts processes in the place of those that ran: they know nothing of this world but the domain file.
@@ -243,6 +251,7 @@ func (f *functions) restart(count int) {
 // begin gives the functions another world: what they have kept of earlier ones has other ETags, so they know nothing of it.
 func (f *functions) begin(w *World) {
 	f.world = w
+	f.archive.empty()
 	f.cold, f.used = append(f.cold, f.used...), f.used[:0]
 }
 
@@ -251,7 +260,7 @@ func (f *functions) newInstance() *instance {
 	now := func() time.Time { return f.world.now }
 	log := slog.New(slog.DiscardHandler)
 	p := ports{f}
-	store := documents.NewStore(p, 1)
+	store := documents.NewStoreOf(f.codecs, p, 1)
 	i := &instance{store: store}
 	i.ingest = &ingest.Ingest{Store: store, Wakes: p, Lot: p, Now: now, Log: log, Patience: 20 * time.Second, Pause: p.pause}
 	i.reconcile = &reconcile.Reconcile{
@@ -267,11 +276,11 @@ func (w *World) instance(call uint64) *instance {
 	return w.functions.running[call%uint64(len(w.functions.running))]
 }
 
-// newWorld returns a world in which nothing has happened yet. f must have been made from the same setup, or be nil.
+// newWorld returns a world in which nothing has happened yet. f must have been made from the same setup and habits, or be nil.
 func newWorld(s Setup, h Habits, l *luck, f *functions) *World {
 	own := f == nil
 	if own {
-		f = newFunctions(s)
+		f = newFunctions(s, h)
 	}
 	w := &World{own: own, setup: s, habits: h, luck: l, now: start(), blobs: map[string]*blob{}, functions: f}
 	f.begin(w)

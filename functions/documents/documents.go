@@ -42,6 +42,7 @@ type Blobs interface {
 type Store struct {
 	blobs    Blobs
 	parallel int
+	codecs   Codecs
 	texts    *cache[[]byte]
 	nvas     *cache[*state.NVA] // for those who only read them
 	files    *cache[parsed]     // by their text
@@ -54,10 +55,30 @@ type Store struct {
 // 1,000 prefixes.
 const cacheSize = 4 << 20
 
+// Codec makes text of documents, and documents of text. What it reads belongs to the caller alone.
+type Codec[D any] struct {
+	Encode func(D) ([]byte, error)
+	Decode func([]byte) (D, error)
+}
+
+// Codecs are those of the documents that nearly every call reads and writes.
+type Codecs struct {
+	NVA    Codec[*state.NVA]
+	Target Codec[*state.Target]
+}
+
+// JSON is how documents are stored.
+func JSON() Codecs {
+	return Codecs{NVA: Codec[*state.NVA]{state.EncodeNVA, state.DecodeNVA}, Target: Codec[*state.Target]{state.EncodeTarget, state.DecodeTarget}}
+}
+
 // NewStore returns a store over blobs that reads at most parallel documents at once; with 1 it makes no goroutine.
-func NewStore(blobs Blobs, parallel int) *Store {
+func NewStore(blobs Blobs, parallel int) *Store { return NewStoreOf(JSON(), blobs, parallel) }
+
+// NewStoreOf is NewStore with other codecs: the simulator's, whose store lasts no longer than its process, encode nothing.
+func NewStoreOf(codecs Codecs, blobs Blobs, parallel int) *Store {
 	return &Store{
-		blobs: blobs, parallel: parallel, domains: map[string]Domain{},
+		blobs: blobs, parallel: parallel, codecs: codecs, domains: map[string]Domain{},
 		texts: newCache[[]byte](cacheSize), nvas: newCache[*state.NVA](cacheSize), files: newCache[parsed](cacheSize),
 	}
 }
@@ -210,7 +231,7 @@ func (s *Store) NVA(ctx context.Context, domain, name string) (*state.NVA, strin
 	if known := s.nvas.get(file); known.is(etag) {
 		return known.doc.Copy(), etag, nil
 	}
-	doc, err := state.DecodeNVA(text)
+	doc, err := s.codecs.NVA.Decode(text)
 	if err != nil {
 		return nil, "", fault.New(fault.Bug, "%w", err)
 	}
@@ -219,7 +240,7 @@ func (s *Store) NVA(ctx context.Context, domain, name string) (*state.NVA, strin
 
 // SaveNVA writes the document if it still has that ETag and returns the new one.
 func (s *Store) SaveNVA(ctx context.Context, doc *state.NVA, etag string) (string, error) {
-	return save(ctx, s, nvaFile(doc.Domain, doc.Name), "document of nva "+doc.Domain+"/"+doc.Name, doc, state.EncodeNVA, etag)
+	return save(ctx, s, nvaFile(doc.Domain, doc.Name), "document of nva "+doc.Domain+"/"+doc.Name, doc, s.codecs.NVA.Encode, etag)
 }
 
 // sharedNVA returns an NVA's document, which belongs to all callers: it must not be changed.
@@ -235,7 +256,7 @@ func (s *Store) sharedNVA(ctx context.Context, domain, name string) (*state.NVA,
 	if known := s.nvas.get(file); known.is(etag) {
 		return known.doc, nil
 	}
-	doc, err := state.DecodeNVA(text)
+	doc, err := s.codecs.NVA.Decode(text)
 	if err != nil {
 		return nil, fault.New(fault.Bug, "%w", err)
 	}
@@ -282,7 +303,7 @@ func (s *Store) each(n int, do func(i int)) {
 // names another table.
 func (s *Store) Target(ctx context.Context, domain string, t config.Target) (*state.Target, string, error) {
 	fresh := func() *state.Target { return state.NewTarget(domain, t.Name, t.RouteTable) }
-	doc, etag, err := read(ctx, s, targetFile(domain, t.Name), "document of target "+domain+"/"+t.Name, state.DecodeTarget, fresh)
+	doc, etag, err := read(ctx, s, targetFile(domain, t.Name), "document of target "+domain+"/"+t.Name, s.codecs.Target.Decode, fresh)
 	if err != nil || config.SameTable(doc.Table, t.RouteTable) {
 		return doc, etag, err
 	}
@@ -293,7 +314,7 @@ func (s *Store) Target(ctx context.Context, domain string, t config.Target) (*st
 
 // SaveTarget writes the document if it still has that ETag and returns the new one.
 func (s *Store) SaveTarget(ctx context.Context, doc *state.Target, etag string) (string, error) {
-	return save(ctx, s, targetFile(doc.Domain, doc.Name), "document of target "+doc.Domain+"/"+doc.Name, doc, state.EncodeTarget, etag)
+	return save(ctx, s, targetFile(doc.Domain, doc.Name), "document of target "+doc.Domain+"/"+doc.Name, doc, s.codecs.Target.Encode, etag)
 }
 
 // Beliefs returns what was told of a domain's NVAs, and its ETag; a new document with an empty ETag where there is none.

@@ -2,6 +2,7 @@ package state
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -211,6 +212,20 @@ type Carried struct {
 // NewTarget returns the document of a target that was never reconciled.
 func NewTarget(domain, name, table string) *Target {
 	return &Target{Schema: firstSchema, Domain: domain, Name: name, Table: table}
+}
+
+// Copy returns a document that shares nothing with t that a run could change. What a run only ever replaces as a whole is shared: what led to the result, who
+// carries what, the managed routes as written.
+func (t *Target) Copy() *Target {
+	c := *t
+	c.Owned, c.Intents, c.Drifted, c.Hands = slices.Clone(t.Owned), slices.Clone(t.Intents), slices.Clone(t.Drifted), slices.Clone(t.Hands)
+	c.Counts, c.Applied, c.Maybe = maps.Clone(t.Counts), maps.Clone(t.Applied), slices.Clone(t.Maybe)
+	c.Pending, c.NoECMP, c.Proposal = copied(t.Pending), copied(t.NoECMP), copied(t.Proposal)
+	c.Outcomes.Events = slices.Clone(t.Outcomes.Events)
+	if t.RouteServer != nil {
+		c.RouteServer = t.RouteServer.Copy()
+	}
+	return &c
 }
 
 // Owns reports whether the document says that the route of that name was written by Pointsman.
