@@ -48,7 +48,7 @@ func explore(first, n, from, step uint64) Findings {
 	defer shelf.close()
 	for i := from; i < n && len(out.Violated) < enough; i += step {
 		h := newHistory(first + i)
-		w := h.live(shelf.of(h), without{}, nil)
+		w := h.live(shelf.of(h.habits), without{}, nil)
 		out.Histories++
 		out.Counts.add(w.counts)
 		if w.violation != nil {
@@ -69,15 +69,14 @@ func (c *Counts) add(o Counts) {
 	c.Stale += o.Stale
 }
 
-// shelf keeps the functions of every domain file that was met.
-type shelf map[string]*functions
+// shelf keeps functions between histories: those over a store that holds text, and those over one that does not.
+type shelf map[bool]*functions
 
-func (s shelf) of(h *history) *functions {
-	key := fmt.Sprintf("%v %s", h.habits.Text, h.setup.yaml())
-	f := s[key]
+func (s shelf) of(h Habits) *functions {
+	f := s[h.Text]
 	if f == nil {
-		f = newFunctions(h.setup, h.habits)
-		s[key] = f
+		f = newFunctions(h)
+		s[h.Text] = f
 	}
 	return f
 }
@@ -91,7 +90,7 @@ func (s shelf) close() {
 // Tell lives one history and tells it: all of it, or only what is needed to break the invariant that it breaks.
 func Tell(seed uint64, all bool) string {
 	h := newHistory(seed)
-	f := newFunctions(h.setup, h.habits)
+	f := newFunctions(h.habits)
 	defer f.close()
 	out := without{}
 	if !all {

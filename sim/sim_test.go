@@ -60,7 +60,7 @@ func TestSameSeedSameHistory(t *testing.T) {
 		var first, second []string
 		h := newHistory(seed)
 		a := h.live(nil, without{}, &first)
-		b := newHistory(seed).live(used.of(h), without{}, &second)
+		b := newHistory(seed).live(used.of(h.habits), without{}, &second)
 		if d := cmp.Diff(first, second); d != "" {
 			t.Fatalf("seed %d has two histories:\n%s", seed, d)
 		}

@@ -201,10 +201,9 @@ func (w *World) violate(invariant, format string, args ...any) {
 }
 
 // functions are the product's functions over one world after the other. They outlive a world because reading a domain file costs as much as
-// a good part of a history: the store's cache is warm when a world begins, as that of a function app which has run for a while is.
+// a good part of a history: the store has met most files before, as that of a function app which has run for a while has.
 type functions struct {
 	world *World
-	text  string
 	etags uint64       // of the store's values
 	idle  []*coroutine // for calls to come
 
@@ -223,8 +222,8 @@ type instance struct {
 	sweep     *sweep.Sweep
 }
 
-func newFunctions(s Setup, h Habits) *functions {
-	f := &functions{text: s.yaml(), codecs: documents.JSON()}
+func newFunctions(h Habits) *functions {
+	f := &functions{codecs: documents.JSON()}
 	if !h.Text {
 		f.codecs = f.archive.codecs()
 	}
@@ -251,7 +250,6 @@ func (f *functions) restart(count int) {
 // begin gives the functions another world: what they have kept of earlier ones has other ETags, so they know nothing of it.
 func (f *functions) begin(w *World) {
 	f.world = w
-	f.archive.empty()
 	f.cold, f.used = append(f.cold, f.used...), f.used[:0]
 }
 
@@ -276,11 +274,11 @@ func (w *World) instance(call uint64) *instance {
 	return w.functions.running[call%uint64(len(w.functions.running))]
 }
 
-// newWorld returns a world in which nothing has happened yet. f must have been made from the same setup and habits, or be nil.
+// newWorld returns a world in which nothing has happened yet. f must have been made from the same habits, or be nil.
 func newWorld(s Setup, h Habits, l *luck, f *functions) *World {
 	own := f == nil
 	if own {
-		f = newFunctions(s, h)
+		f = newFunctions(h)
 	}
 	w := &World{own: own, setup: s, habits: h, luck: l, now: start(), blobs: map[string]*blob{}, functions: f}
 	f.begin(w)
@@ -291,8 +289,9 @@ func newWorld(s Setup, h Habits, l *luck, f *functions) *World {
 	for _, n := range s.NVAs {
 		w.nvas = append(w.nvas, newNVA(w, n.Name))
 	}
-	w.blobs["accepted/"+domain+".yaml"] = &blob{data: []byte(f.text), etag: "first"}
-	w.upload(f.text)
+	text := s.yaml()
+	w.blobs["accepted/"+domain+".yaml"] = &blob{data: []byte(text), etag: "first"}
+	w.upload(text)
 	f.restart(max(h.Instances, 1))
 	return w
 }
@@ -350,6 +349,7 @@ func (w *World) close() {
 	for _, i := range slices.Clone(w.calls) {
 		i.kill()
 	}
+	w.functions.archive.empty()
 	if w.own {
 		w.functions.close()
 	}

@@ -23,6 +23,9 @@ const (
 
 // accepted returns the group's items but for those that were refused.
 func (g *group) accepted(refused []Parked) []item {
+	if len(refused) == 0 {
+		return g.items
+	}
 	return slices.DeleteFunc(slices.Clone(g.items), func(it item) bool {
 		return slices.ContainsFunc(refused, func(p Parked) bool {
 			return p.ID == it.message.ID && p.Sequence == it.message.SequenceNumber && p.Body == string(it.message.Body)

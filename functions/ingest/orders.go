@@ -25,6 +25,9 @@ func (i *Ingest) enqueued(it item) time.Time {
 
 // warrant parts a group into what may be taken in, orders as their operators signed them, and the orders that do not count.
 func (i *Ingest) warrant(g *group, d *config.Domain) (warranted *group, refused []Parked) {
+	if !slices.ContainsFunc(g.items, func(it item) bool { return it.order != nil }) {
+		return g, nil
+	}
 	warranted = &group{domain: g.domain, nva: g.nva, target: g.target, way: g.way}
 	for _, it := range g.items {
 		if it.order != nil {
