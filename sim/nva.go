@@ -17,11 +17,10 @@ import (
 
 // The times of the agents. They are short, so that few beats fill a history.
 const (
-	beatEvery     = 10 * time.Second
-	beatTimeout   = 30 * time.Second
-	snapshotEvery = 2 * time.Minute
-	restartTime   = 20 * time.Second
-	busPatience   = 5 * time.Second // of an agent's call, until it calls it failed
+	beatEvery   = 10 * time.Second
+	beatTimeout = 30 * time.Second
+	restartTime = 20 * time.Second
+	busPatience = 5 * time.Second // of an agent's call, until it calls it failed
 )
 
 // nva is one machine: its kernel's routes, which are the truth, and the agent on it.
@@ -181,7 +180,7 @@ func (n *nva) newAgent(name string, epoch uint64, boot string) *agent {
 	}
 	a.machine = publish.New(publish.Config{
 		Domain: domain, NVA: n.name, Boot: boot, Epoch: epoch, Gather: publish.Gather{Quiet: 100 * time.Millisecond, Max: time.Second},
-		Beat: publish.Beat{Every: beatEvery, Timeout: beatTimeout}, Snapshot: snapshotEvery, Restart: restartTime, MaxBytes: bytes,
+		Beat: publish.Beat{Every: beatEvery, Timeout: beatTimeout}, Snapshot: n.w.habits.Snapshot, Restart: restartTime, MaxBytes: bytes,
 	}, a.rib)
 	return a
 }

@@ -15,7 +15,7 @@ import (
 // Play runs a scenario and returns it with what it shows, in lines that begin with "| ". Such lines in the text are replaced; so a
 // scenario is its own expectation.
 func Play(text string) (string, error) {
-	s := &stage{setup: Setup{HoldDown: 30 * time.Second, WritePrice: 5, WriteCap: 30 * time.Second}, habits: Habits{FenceMoves: true, Text: true}}
+	s := &stage{setup: Setup{HoldDown: 30 * time.Second, WritePrice: 5, WriteCap: 30 * time.Second}, habits: Habits{FenceMoves: true, Text: true, Snapshot: 2 * time.Minute}}
 	defer s.close()
 	var out strings.Builder
 	for n, line := range strings.Split(strings.TrimRight(text, "\n"), "\n") {

@@ -126,13 +126,14 @@ func tableID(name string) string {
 
 // Habits are properties of Azure that the documentation leaves open, and how nasty the world is.
 type Habits struct {
-	Faults      int  // per mille of all calls that go wrong
-	FenceMoves  bool // a PUT of unchanged content moves the ETag
-	VisibleLate bool // a PUT is visible when its operation ends, not when it is accepted
-	Dedup       bool // the queues drop a message whose id they have seen in the last minutes
-	MaxBytes    int  // of one event; 0: no chunks
-	Instances   int  // of the function app, which share the calls; 0: one
-	Text        bool // the store holds the documents as text, as Azure's does
+	Faults      int           // per mille of all calls that go wrong
+	FenceMoves  bool          // a PUT of unchanged content moves the ETag
+	VisibleLate bool          // a PUT is visible when its operation ends, not when it is accepted
+	Dedup       bool          // the queues drop a message whose id they have seen in the last minutes
+	MaxBytes    int           // of one event; 0: no chunks
+	Instances   int           // of the function app, which share the calls; 0: one
+	Snapshot    time.Duration // between two of an agent's snapshots
+	Text        bool          // the store holds the documents as text, as Azure's does
 }
 
 // start is the first instant of every world.
