@@ -23,6 +23,7 @@ type table struct {
 	w      *World
 	name   string
 	id     string
+	file   string // of the target's document
 	routes []udr
 	tags   string
 	etag   string
@@ -53,7 +54,7 @@ const (
 )
 
 func newTable(w *World, name string) *table {
-	return &table{w: w, name: name, id: tableID(name), tags: "costCentre=42", etag: w.newETag(), behind: map[string]uint64{}, asker: asker{luck: w.luck, id: hash("table/" + name)}}
+	return &table{w: w, name: name, id: tableID(name), file: targetFile(name), tags: "costCentre=42", etag: w.newETag(), behind: map[string]uint64{}, asker: asker{luck: w.luck, id: hash("table/" + name)}}
 }
 
 // content is what a PUT replaces.
@@ -75,12 +76,13 @@ func (t *table) read() plan.Table {
 func (t *table) put(c *call, read plan.Table, edit plan.Edit) error {
 	w := t.w
 	c.round = round{decided: true}
+	before := read.Origin.(content)
+	after := content{applied(before.routes, edit), before.tags}
+	t.checkSend(c, before, after, edit)
 	f := c.ask(toARM, "write table", t.name)
 	if err := t.refuses(c, f, read); err != nil {
 		return err
 	}
-	before := read.Origin.(content)
-	after := content{applied(before.routes, edit), before.tags}
 	op := &operation{fate: t.nextFate()}
 	takes := time.Duration(900+t.asker.pick(6)*700) * time.Millisecond
 	documents := maps.Clone(c.documents)
@@ -104,7 +106,11 @@ func (t *table) put(c *call, read plan.Table, edit plan.Edit) error {
 		panic(died{})
 	}
 	c.pause(takes + 100*time.Millisecond)
-	return t.told(c, f, op)
+	err := t.told(c, f, op)
+	if err == nil {
+		c.covered(edit)
+	}
+	return err
 }
 
 // finish ends an operation.

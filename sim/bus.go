@@ -8,6 +8,7 @@ import (
 	"github.com/pointsman/pointsman/functions/invocation"
 	"github.com/pointsman/pointsman/shared/event"
 	"github.com/pointsman/pointsman/shared/fault"
+	"github.com/pointsman/pointsman/shared/order"
 )
 
 // maxDeliveries is after how many a message is a dead letter (MaxDeliveryCount of the queues).
@@ -35,6 +36,7 @@ type delivery struct {
 	id       string
 	body     []byte
 	event    *event.Event // of route-events; encoded when it is taken
+	word     *word        // of route-events, instead of an event
 	sequence int64
 	enqueued time.Time
 	count    int   // deliveries so far
@@ -86,9 +88,12 @@ func (q *queue) cancel(sequence int64) error {
 // enqueue makes the message visible, as a rule soon.
 func (q *queue) enqueue(d *delivery) {
 	d.enqueued = q.w.now
+	if d.word != nil {
+		d.word.at = d.enqueued
+	}
 	if t := &q.w.troubles; t.losses > 0 && q == q.w.events {
 		t.losses--
-		q.dead++
+		d.lose()
 		q.w.tell("bus", "%s is a dead letter", d.id)
 		return
 	}
@@ -155,13 +160,29 @@ func (q *queue) take() {
 // received is the message as the function gets it.
 func (d *delivery) received() invocation.Message {
 	if d.body == nil {
-		body, err := event.Encode(*d.event)
-		if err != nil {
-			panic("sim: " + err.Error())
-		}
-		d.body = body
+		d.body = d.encode()
 	}
 	return invocation.Message{Body: d.body, ID: d.id, DeliveryCount: d.count, SequenceNumber: d.sequence, EnqueuedAt: d.enqueued}
+}
+
+func (d *delivery) encode() []byte {
+	encode := func() ([]byte, error) { return event.Encode(*d.event) }
+	if d.word != nil {
+		encode = func() ([]byte, error) { return order.Encode(d.word.Order) }
+	}
+	body, err := encode()
+	if err != nil {
+		panic("sim: " + err.Error())
+	}
+	return body
+}
+
+// lose makes it a dead letter.
+func (d *delivery) lose() {
+	d.queue.dead++
+	if d.word != nil {
+		d.word.dead = true
+	}
 }
 
 // giveBack ends the lock that the call holds: the message comes again, or is dead.
@@ -172,7 +193,7 @@ func (d *delivery) giveBack(c *call) {
 	d.holder = nil
 	if d.count >= maxDeliveries {
 		d.done = true
-		d.queue.dead++
+		d.lose()
 		d.queue.w.tell("bus", "%s is a dead letter", d.id)
 		return
 	}
@@ -185,7 +206,11 @@ func (d *delivery) complete() { d.holder, d.done = nil, true }
 func describe(batch []*delivery) string {
 	var words []string
 	for _, d := range batch {
-		words = append(words, d.event.NVA+" "+inWords(*d.event)+times(d.count))
+		if d.word != nil {
+			words = append(words, inOrder(d.word.Order)+times(d.count))
+		} else {
+			words = append(words, d.event.NVA+" "+inWords(*d.event)+times(d.count))
+		}
 	}
 	return strings.Join(words, "; ")
 }

@@ -53,7 +53,8 @@ type witness struct {
 	w      *World
 	t      *table
 	docs   map[string]*state.NVA
-	leaves bool // the write takes a prefix off somebody who is dead, or does not announce it any more
+	told   map[string]sayings // of operators, behind those documents
+	leaves bool               // the write takes a prefix off somebody who is dead, or does not announce it any more
 }
 
 // announces reports whether the documents hold p for the NVA, and the operator lets it through.
@@ -74,7 +75,15 @@ func (w *World) feeds(t *table, nva string) bool {
 
 func (x witness) up(n NVASetup) bool {
 	doc := x.docs[n.Name]
-	return doc != nil && doc.Heard() && !doc.Silent() && !doc.Draining() && !doc.Unfit() && len(x.accusers(n.Name)) == 0
+	return doc != nil && doc.Heard() && !doc.Silent() && !x.drains(n.Name) && !doc.Unfit() && len(x.accusers(n.Name)) == 0
+}
+
+// drains reports whether an NVA is to carry nothing: an operator says so, its agent, or Azure.
+func (x witness) drains(nva string) bool { return x.told[nva].drained() || leaving(x.docs[nva]) }
+
+// leaving reports whether the NVA itself says that it is to carry nothing.
+func leaving(doc *state.NVA) bool {
+	return doc != nil && (doc.Notice.Kind == event.Draining && doc.Notice.Version.Epoch == doc.Epoch || doc.Report.Drain != "")
 }
 
 // accusers are the NVAs whose agents are heard, whose own probes get out, and that cannot reach the NVA. One that restarts accuses nobody and is not accused.
@@ -100,7 +109,7 @@ func (x witness) accused() bool {
 // frozen reports whether an NVA is one of more than half that fell silent within half a minute: those keep what they have.
 func (x witness) frozen(nva string) bool {
 	var last time.Time
-	counts := func(doc *state.NVA) bool { return doc.Heard() && !doc.Draining() }
+	counts := func(doc *state.NVA) bool { return doc.Heard() && !x.drains(doc.Name) }
 	for _, doc := range x.docs {
 		if counts(doc) && doc.Silent() && doc.Since.After(last) {
 			last = doc.Since
@@ -120,6 +129,21 @@ func (x witness) frozen(nva string) bool {
 	return lost > living && doc != nil && lately(doc)
 }
 
+// witness returns what those who had read these documents knew.
+func (w *World) witness(t *table, documents map[string]*blob) witness {
+	x := witness{w: w, t: t, docs: map[string]*state.NVA{}}
+	for nva, b := range documents {
+		x.docs[nva] = b.document()
+		if s := saidOf(b); s != (sayings{}) {
+			if x.told == nil {
+				x.told = map[string]sayings{}
+			}
+			x.told[nva] = s
+		}
+	}
+	return x
+}
+
 // checkWrite checks one write of a table at the instant at which it takes effect.
 func (w *World) checkWrite(t *table, c *call, before, after content, edit plan.Edit, documents map[string]*blob) {
 	if !slices.Equal(others(before.routes), others(after.routes)) || before.tags != after.tags {
@@ -132,10 +156,7 @@ func (w *World) checkWrite(t *table, c *call, before, after content, edit plan.E
 	if limit := w.limitOf(t); len(after.routes) > limit && len(after.routes) > len(before.routes) {
 		w.violate("I6", "table %s was written with %d routes and may hold %d", t.name, len(after.routes), limit)
 	}
-	x := witness{w: w, t: t, docs: map[string]*state.NVA{}}
-	for nva, b := range documents {
-		x.docs[nva] = b.document()
-	}
+	x := w.witness(t, documents)
 	was, is := ours(before.routes), ours(after.routes)
 	for p, hop := range was {
 		old := w.setup.hop(hop)
@@ -152,6 +173,7 @@ func (w *World) checkWrite(t *table, c *call, before, after content, edit plan.E
 		if _, had := was[p]; !had {
 			x.checkHop(p, is[p])
 		}
+		x.checkDrained(p, is[p])
 	}
 }
 
@@ -189,6 +211,13 @@ func (x witness) checkHop(p netip.Prefix, hop netip.Addr) {
 	}
 }
 
+// checkDrained: a write leaves nothing on an NVA that is to carry nothing while one that is up announces it too, and brings nothing there.
+func (x witness) checkDrained(p netip.Prefix, hop netip.Addr) {
+	if n := x.w.setup.hop(hop); !x.w.edited && x.drains(n.Name) && x.anyUp(p) {
+		x.w.violate("drain", "table %s: %s goes to %s after a write, which is to carry nothing, and another one that is up announces it", x.t.name, p, n.Name)
+	}
+}
+
 // mayForward reports whether an NVA is not known to be dead, nor suspected.
 func (x witness) mayForward(n NVASetup) bool {
 	return x.up(n) || len(x.accusers(n.Name)) == 0 && !x.docs[n.Name].Unfit() && (x.w.setup.Hold || x.frozen(n.Name))
@@ -209,7 +238,7 @@ func (x witness) checkMove(p netip.Prefix, from, to netip.Addr) {
 	if !x.announces(old, p) || !x.announces(next, p) {
 		return
 	}
-	draining := x.docs[old.Name].Draining() || x.docs[old.Name].Unfit()
+	draining := x.drains(old.Name) || x.docs[old.Name].Unfit()
 	switch {
 	case draining:
 	case !x.accused() && x.frozen(old.Name) && x.preferred(p, old, next) < 0: // a better one that is up takes it all the same
@@ -243,15 +272,15 @@ func (x witness) young(p netip.Prefix, n NVASetup) bool {
 
 // checkRest: when faults have stopped and time has passed, documents and tables are what the machines say (I3).
 func (w *World) checkRest() {
-	docs := map[string]*state.NVA{}
+	documents := map[string]*blob{}
 	for _, n := range w.nvas {
-		doc := w.document(n.name)
-		docs[n.name] = doc
-		n.checkDocument(doc)
+		documents[n.name] = w.blobs[nvaFile(n.name)]
+		n.checkDocument(w.document(n.name))
 	}
+	w.checkOrders()
 	for _, t := range w.tables {
 		if w.violation == nil {
-			w.checkTable(t, docs)
+			w.checkTable(t, w.witness(t, documents))
 		}
 	}
 }
@@ -279,14 +308,14 @@ func (n *nva) checkDocument(doc *state.NVA) {
 	switch {
 	case n.unguarded(doc):
 		return
-	case n.agent == nil && doc != nil && doc.Heard() && !doc.Silent() && !doc.Draining() && !doc.Unfit():
+	case n.agent == nil && doc != nil && doc.Heard() && !doc.Silent() && !leaving(doc) && !doc.Unfit():
 		w.violate("I3", "%s is dead, and its document says that it is up", n.name)
 	case n.agent == nil:
 		return
 	case doc == nil || !doc.Heard():
 		w.violate("I3", "%s lives, and was never heard", n.name)
-	case doc.Silent() || doc.Draining():
-		w.violate("I3", "%s lives, and its document says silent %v, draining %v", n.name, doc.Silent(), doc.Draining())
+	case doc.Silent() || leaving(doc):
+		w.violate("I3", "%s lives, and its document says silent %v, draining %v", n.name, doc.Silent(), leaving(doc))
 	}
 	if w.violation != nil {
 		return
@@ -309,14 +338,14 @@ func (n *nva) checkDocument(doc *state.NVA) {
 }
 
 // checkTable compares a table with the machines.
-func (w *World) checkTable(t *table, docs map[string]*state.NVA) {
-	x := witness{w: w, t: t, docs: docs}
+func (w *World) checkTable(t *table, x witness) {
 	setup := w.targetSetup(t)
 	if setup.Name == "" {
 		return // no longer a target
 	}
-	have, taken := ours(t.routes), map[netip.Prefix]bool{}
-	for _, r := range others(t.routes) {
+	routes, written := w.shown(t)
+	have, taken := ours(routes), map[netip.Prefix]bool{}
+	for _, r := range others(routes) {
 		taken[r.Prefix] = r.Prefix.IsValid()
 	}
 	var missing, extra []netip.Prefix
@@ -339,11 +368,11 @@ func (w *World) checkTable(t *table, docs map[string]*state.NVA) {
 	if len(extra) > 0 && !guarded {
 		w.violate("I3", "table %s: nobody announces %v any more, and the routes are still there at rest", t.name, extra)
 	}
-	after := len(t.routes) + len(missing)
+	after := len(routes) + len(missing)
 	if len(missing) > 0 && after <= setup.limit() {
 		w.violate("I3", "table %s: there is no route for %v at rest", t.name, missing)
 	}
-	if t.failed {
+	if t.failed && written {
 		w.violate("I3", "table %s: its last operation failed, and nobody has written it again", t.name)
 	}
 	w.checkOwned(t)
@@ -351,13 +380,9 @@ func (w *World) checkTable(t *table, docs map[string]*state.NVA) {
 
 // checkOwned: every route that Pointsman has written is known to be its own.
 func (w *World) checkOwned(t *table) {
-	b := w.blobs["targets/"+domain+"/"+t.name+".json"]
-	if b == nil {
+	doc := w.targetDocument(t.name)
+	if doc == nil {
 		return
-	}
-	doc, err := w.functions.codecs.Target.Decode(b.data)
-	if err != nil {
-		panic("sim: " + err.Error())
 	}
 	for _, r := range t.routes {
 		if r.ours && !doc.Owns(r.Name) {
@@ -392,10 +417,11 @@ func (x witness) wanted() []netip.Prefix {
 
 // right reports whether hop is a next hop that p may rest on:
 //
-//	some announcer lives, silence: down   the best living one
-//	some announcer lives, silence: hold   the best living one, or a better silent one that has it already; so too where more than half fell silent at once,
+//	some announcer lives and is not drained:
+//	    silence: down                     the best such one
+//	    silence: hold                     the best such one, or a better silent one that has it already; so too where more than half fell silent at once,
 //	                                      but not where a living one watches the silent one
-//	none lives                            any announcer (the one that had it)
+//	none such                             any announcer (the one that had it)
 //
 // Best: preference, then metric, then name.
 func (x witness) right(p netip.Prefix, hop netip.Addr) bool {
@@ -407,7 +433,7 @@ func (x witness) right(p netip.Prefix, hop netip.Addr) bool {
 	}
 	slices.SortFunc(list, func(a, b NVASetup) int { return x.preferred(p, a, b) })
 	best := slices.IndexFunc(list, func(n NVASetup) bool {
-		return x.w.nva(n.Name).agent != nil || x.w.nva(n.Name).unguarded(x.docs[n.Name])
+		return !x.drains(n.Name) && (x.w.nva(n.Name).agent != nil || x.w.nva(n.Name).unguarded(x.docs[n.Name]))
 	})
 	at := slices.IndexFunc(list, func(n NVASetup) bool { return n.Hop == hop })
 	switch {
@@ -416,7 +442,7 @@ func (x witness) right(p netip.Prefix, hop netip.Addr) bool {
 	case best < 0 || at == best:
 		return true
 	}
-	return (x.w.setup.Hold && !x.w.setup.Witness || x.frozen(list[at].Name)) && at < best && x.docs[list[at].Name].Silent() && !x.docs[list[at].Name].Draining()
+	return (x.w.setup.Hold && !x.w.setup.Witness || x.frozen(list[at].Name)) && at < best && x.docs[list[at].Name].Silent() && !x.drains(list[at].Name)
 }
 
 // preferred orders two NVAs that announce p, the better one first.

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/pointsman/pointsman/shared/order"
 	"github.com/pointsman/pointsman/shared/plan"
 )
 
@@ -57,13 +58,18 @@ func someSetup(ask *asker) Setup {
 		Hold: ask.pick(3) == 0, HoldDown: [...]time.Duration{0, 12 * time.Second}[ask.pick(2)],
 		WritePrice: [...]float64{0, 5}[ask.pick(2)], WriteCap: 5 * time.Second, Damping: ask.pick(2) == 0, Witness: ask.pick(2) == 0,
 	}
-	kind := ask.pick(3)
-	for i := range 2 + kind/2 {
+	kind := ask.pick(8)
+	for i := range 2 + kind/5 {
 		s.NVAs = append(s.NVAs, someNVA(i))
 	}
 	s.Tables = []TableSetup{{Name: "t1", Limit: [...]int{1000, 8}[ask.pick(4)/3]}}
-	if kind == 1 {
+	switch kind {
+	case 2, 3:
 		s.Tables = append(s.Tables, TableSetup{Name: "t2", NVAs: []string{"b"}})
+	case 4, 5: // few of these differ in more, so that their domain files are soon all known
+		s.Tables, s.Damping = []TableSetup{{Name: "t1", Apply: applyApprove}}, false
+	case 6:
+		s.Tables, s.Damping = []TableSetup{{Name: "t1"}, {Name: "t2", Apply: applyObserve}}, false
 	}
 	return s
 }
@@ -94,7 +100,14 @@ func someDeed(ask *asker, s Setup, lasts time.Duration) deed {
 	on := func(what string, do func(n *nva)) deed {
 		return deed{after, name + " " + what, func(w *World) { do(w.nva(name)) }}
 	}
-	switch ask.pick(36) {
+	if s.Tables[0].Apply == applyApprove && ask.pick(2) == 0 {
+		return approving(ask, after, s.Tables[0].Name, span)
+	}
+	switch ask.pick(42) {
+	case 36, 37, 38:
+		return ordering(after, name, order.Drain, order.Resume, metric < 30, span)
+	case 39, 40, 41:
+		return ordering(after, t, order.Pause, order.Unpause, metric < 30, span)
 	case 30, 31:
 		return on(fmt.Sprintf("loses its data plane for %v", span), func(n *nva) {
 			n.darken(true)
@@ -161,6 +174,29 @@ func someDeed(ask *asker, s Setup, lasts time.Duration) deed {
 	default:
 		return deed{after, "the function app restarts", (*World).restartFunctions}
 	}
+}
+
+// ordering is an operator's order and, where that one does not forget, the order that takes it back.
+func ordering(after time.Duration, of string, kind, back order.Kind, mindful bool, span time.Duration) deed {
+	return deed{after, "operator: " + kind.String() + " " + of, func(w *World) {
+		w.say(w.newOrder(kind, of))
+		if mindful {
+			w.after(span, func() { w.say(w.newOrder(back, of)) })
+		}
+	}}
+}
+
+// approving is an operator who reads what waits, thinks it over, and approves it; three times, since a plan that is written is followed by others.
+func approving(ask *asker, after time.Duration, target string, span time.Duration) deed {
+	kind, wait := order.Approve, span/10*time.Duration(ask.pick(4))
+	if ask.pick(4) == 0 {
+		kind = order.Override
+	}
+	return deed{after, "operator approves what waits", func(w *World) {
+		for i := range 3 {
+			w.after(time.Duration(i)*span/4, func() { w.approve(kind, target, wait) })
+		}
+	}}
 }
 
 func (n *nva) flap(p netip.Prefix, gap time.Duration) {
@@ -405,6 +441,7 @@ func (w *World) stabilize() {
 		w.sweepNow()
 		w.advance(45 * time.Second)
 	}
+	w.settleOrders()
 }
 
 // needsSweep reports whether something happened that no event tells of: then only the timer brings the tables right.
@@ -421,7 +458,7 @@ func (w *World) replay() {
 	w.tell("-", "all of history is delivered again")
 	puts := w.counts.PUTs
 	for i, d := range slices.Backward(w.events.history) {
-		twin := &delivery{queue: w.events, id: d.id, body: d.body, event: d.event, sequence: d.sequence, enqueued: d.enqueued}
+		twin := &delivery{queue: w.events, id: d.id, body: d.body, event: d.event, word: d.word, sequence: d.sequence, enqueued: d.enqueued}
 		w.after(time.Duration(i%7)*time.Millisecond, twin.becomeReady)
 	}
 	w.sweepNow()

@@ -33,6 +33,9 @@ type call struct {
 	// What it has read, for the checks: every NVA's document, as of the last reading.
 	documents map[string]*blob
 	table     *table // that it was woken for
+	target    *blob  // the target's document as of its last reading or writing
+	used      *word  // the approval that covered a write of it, once it knows that the write is done
+	saved     *blob  // the target's document as it wrote it last, if that was the last that it tried to
 	got       string // ETag of the last reading of the table
 	round     round
 }
@@ -160,6 +163,7 @@ func (c *call) end() {
 		w.counts.Crashes++
 		w.tell(c.who(), "the process dies")
 	}
+	c.spend()
 	for _, d := range c.messages {
 		if d.holder != c {
 			continue // its lock was lost
@@ -212,8 +216,8 @@ const (
 // ask gives the turn back for as long as the request takes to arrive, and returns its fate.
 func (c *call) ask(p port, what, object string) fate {
 	w := c.w
-	if len(w.troubles.orders) > 0 {
-		if o, ordered := w.orderFor(c.function, what, object); ordered {
+	if len(w.troubles.accidents) > 0 {
+		if o, ordered := w.accidentFor(c.function, what, object); ordered {
 			c.pause(10*time.Millisecond + o.wait)
 			if o.fate == fatal {
 				panic(died{})
@@ -253,23 +257,23 @@ func (c *call) ask(p port, what, object string) fate {
 	return f
 }
 
-// order is what a scenario wants to become of one request.
-type order struct {
+// accident is what a scenario wants to become of one request.
+type accident struct {
 	function string // of the call that makes it
 	request  string // what it begins with: "write table", "write nvas/"
 	fate     fate
 	wait     time.Duration
 }
 
-// orderFor takes the first order that is about this request.
-func (w *World) orderFor(function, what, object string) (order, bool) {
-	for i, o := range w.troubles.orders {
+// accidentFor takes the first one that is about this request.
+func (w *World) accidentFor(function, what, object string) (accident, bool) {
+	for i, o := range w.troubles.accidents {
 		if o.function == function && strings.HasPrefix(what+" "+object, o.request) {
-			w.troubles.orders = slices.Delete(w.troubles.orders, i, i+1)
+			w.troubles.accidents = slices.Delete(w.troubles.accidents, i, i+1)
 			return o, true
 		}
 	}
-	return order{}, false
+	return accident{}, false
 }
 
 // pause gives the turn back.

@@ -169,7 +169,7 @@ func (n *nva) startAgent() {
 // unguarded reports whether the last agent could not arm any dead-man switch of its own, spoke all the same, and died: then nothing ever tells
 // that it is dead. See docs/correctness.md, What is not checked.
 func (n *nva) unguarded(doc *state.NVA) bool {
-	return n.agent == nil && n.last != nil && !n.last.armed && doc != nil && !doc.Silent() && !doc.Draining()
+	return n.agent == nil && n.last != nil && !n.last.armed && doc != nil && !doc.Silent() && !leaving(doc)
 }
 
 func (n *nva) newAgent(name string, epoch uint64, boot string) *agent {
@@ -356,6 +356,9 @@ func (a *agent) cancel(c publish.Cancel) {
 // taking notes what Ingest has been given.
 func (w *World) taking(batch []*delivery) {
 	for _, d := range batch {
+		if d.word != nil {
+			continue
+		}
 		if n := w.nva(d.event.NVA); n != nil && d.event.Kind == event.Expired {
 			n.firedFrom.add(*d.event)
 		}
@@ -365,6 +368,9 @@ func (w *World) taking(batch []*delivery) {
 // merged notes what Ingest has taken in for good.
 func (w *World) merged(batch []*delivery) {
 	for _, d := range batch {
+		if d.word != nil {
+			continue
+		}
 		n := w.nva(d.event.NVA)
 		if n == nil || n.agent == nil || d.event.Version.Epoch != n.agent.epoch || n.clone != nil {
 			continue

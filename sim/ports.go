@@ -22,7 +22,9 @@ type ports struct{ f *functions }
 type blob struct {
 	data []byte
 	etag string
-	nva  string // whose document it is; empty: it is none
+	nva  string  // whose document it is; empty: it is none
+	n    uint64  // the higher, the later
+	said sayings // what stands behind it
 	f    *functions
 	doc  *state.NVA
 }
@@ -63,6 +65,9 @@ func (p ports) Read(ctx context.Context, name, known string) (data []byte, etag 
 		if b.nva != "" {
 			c.documents[b.nva], c.round.read = b, true
 		}
+		if c.table != nil && name == c.table.file {
+			c.target = b
+		}
 	}
 	if b.etag == known {
 		return nil, known, nil
@@ -75,13 +80,19 @@ func (p ports) Write(ctx context.Context, name string, data []byte, ifMatch stri
 	w, c, f := p.f.world, callOf(ctx), well
 	if c != nil {
 		if f = c.ask(toStore, "write", name); f == lost || !w.storeWorks() {
+			c.saves(name, nil)
 			return "", c.noAnswer("write", name)
 		}
 	}
+	old := w.blobs[name]
 	if w.etagOf(name) != ifMatch {
+		if c != nil {
+			c.saves(name, nil)
+		}
 		return "", fault.New(fault.Conflict, "blob %s has another ETag", name)
 	}
-	b := &blob{data: data, etag: p.f.newETag(), f: p.f}
+	b := &blob{data: data, etag: p.f.newETag(), f: p.f, said: saidOf(old)}
+	b.n = p.f.etags
 	if c != nil && c.got != "" && strings.HasPrefix(name, "targets/") {
 		c.round.decided = true // it waits, has ended, or is about to write
 	}
@@ -92,6 +103,8 @@ func (p ports) Write(ctx context.Context, name string, data []byte, ifMatch stri
 	if c == nil {
 		return b.etag, nil
 	}
+	b.said = c.hears(name, b.said)
+	c.saves(name, b)
 	return b.etag, c.answer(f, "write", name)
 }
 

@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -9,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/pointsman/pointsman/shared/order"
 	"github.com/pointsman/pointsman/shared/plan"
 )
 
@@ -123,6 +125,8 @@ func (s *stage) build(words []string) bool {
 			switch r.word() {
 			case "limit":
 				t.Limit = r.number()
+			case "apply":
+				t.Apply = r.word()
 			case "nvas":
 				t.NVAs = r.rest()
 				r.words = nil
@@ -198,6 +202,10 @@ func (s *stage) direct(first string, r *reader) ([]string, error) {
 			}
 			return nil, nil
 		}
+		if r.more() && r.words[0] == "delivers" { // bus delivers KIND SUBJECT again
+			r.word()
+			return nil, w.deliverAgain(r.word(), r.word())
+		}
 		w.busDown(r.after("down"))
 	case "store":
 		w.storeDown(r.after("down"))
@@ -212,7 +220,7 @@ func (s *stage) direct(first string, r *reader) ([]string, error) {
 	case "functions":
 		w.restartFunctions()
 	case "next":
-		return nil, w.order(r.word(), strings.Join(r.rest(), " "))
+		return nil, w.accident(r.word(), strings.Join(r.rest(), " "))
 	default:
 		return nil, errWords
 	}
@@ -364,8 +372,11 @@ func (w *World) directThirdParty(r *reader) error {
 	return nil
 }
 
-// directOperator edits the domain file.
+// directOperator edits the domain file, or gives an order.
 func (w *World) directOperator(what string) error {
+	if given, err := w.directOrder(strings.Fields(what)); given {
+		return err
+	}
 	name, prefers := strings.CutPrefix(what, "prefers ")
 	switch {
 	case prefers:
@@ -380,20 +391,46 @@ func (w *World) directOperator(what string) error {
 	return nil
 }
 
-// order notes what becomes of a request: next FUNCTION dies before|dies after|fails|gets no answer to|stands still DURATION before REQUEST.
-func (w *World) order(function, what string) error {
+// directOrder gives an order: operator drains|resumes NVA, pauses|unpauses|approves|overrides TARGET, repeats the last order.
+func (w *World) directOrder(words []string) (given bool, err error) {
+	if strings.Join(words, " ") == "repeats the last order" {
+		w.again(w.words[len(w.words)-1])
+		return true, nil
+	}
+	if len(words) != 2 {
+		return false, nil
+	}
+	for _, kind := range order.Kinds() {
+		if words[0] != kind.String()+"s" {
+			continue
+		}
+		switch of := words[1]; {
+		case kind.OfNVA() && w.nva(of) == nil, !kind.OfNVA() && w.table(of) == nil:
+			return true, errWords
+		case kind.OfPlan():
+			w.approve(kind, of, 0)
+		default:
+			w.say(w.newOrder(kind, of))
+		}
+		return true, nil
+	}
+	return false, nil
+}
+
+// accident notes what becomes of a request: next FUNCTION dies before|dies after|fails|gets no answer to|stands still DURATION before REQUEST.
+func (w *World) accident(function, what string) error {
 	for _, o := range []struct {
 		verb string
 		fate fate
 	}{{"dies before ", fatal}, {"dies after ", fatalAfter}, {"fails ", lost}, {"gets no answer to ", unanswered}} {
 		if request, ok := strings.CutPrefix(what, o.verb); ok {
-			w.troubles.orders = append(w.troubles.orders, order{function: function, request: request, fate: o.fate})
+			w.troubles.accidents = append(w.troubles.accidents, accident{function: function, request: request, fate: o.fate})
 			return nil
 		}
 	}
 	if rest, ok := strings.CutPrefix(what, "stands still "); ok {
 		span, request, _ := strings.Cut(rest, " before ")
-		w.troubles.orders = append(w.troubles.orders, order{function: function, request: request, wait: duration(span)})
+		w.troubles.accidents = append(w.troubles.accidents, accident{function: function, request: request, wait: duration(span)})
 		return nil
 	}
 	if what == "loses its lock" {
@@ -420,7 +457,7 @@ func (s *stage) show(r *reader) ([]string, error) {
 		if r.more() {
 			t = w.table(r.word())
 		}
-		return w.showTarget(t)
+		return w.showTarget(t), nil
 	case "writes", "story":
 		lines := s.story[s.shown:]
 		s.shown = len(s.story)
@@ -479,11 +516,8 @@ func (w *World) showNVA(name string) []string {
 	return []string{line}
 }
 
-func (w *World) showTarget(t *table) ([]string, error) {
-	doc, err := w.functions.codecs.Target.Decode(w.blobs["targets/"+domain+"/"+t.name+".json"].data)
-	if err != nil {
-		return nil, fmt.Errorf("show: %w", err)
-	}
+func (w *World) showTarget(t *table) []string {
+	doc := w.targetDocument(t.name)
 	out := []string{fmt.Sprintf("%s: %d routes, %d intents, %d names owned", doc.Result.Outcome, doc.Result.Routes, len(doc.Intents), len(doc.Owned))}
 	if doc.Result.Message != "" {
 		out = append(out, doc.Result.Message)
@@ -491,7 +525,15 @@ func (w *World) showTarget(t *table) ([]string, error) {
 	for _, list := range [][]string{doc.Result.Blocked, doc.Result.Refused, doc.Result.Warnings} {
 		out = append(out, list...)
 	}
-	return out, nil
+	if p := doc.Proposal; p != nil {
+		for _, c := range proposed(p) {
+			out = append(out, "plan "+p.Plan+": "+c)
+		}
+	}
+	if a := doc.Approval; a.ID != "" {
+		out = append(out, "approved plan "+a.Plan+": "+cmp.Or(a.End, "open"))
+	}
+	return out
 }
 
 // reader reads the words of a line; a word that is not what it must be ends the scenario with badWord.

@@ -46,6 +46,7 @@ type TableSetup struct {
 	Name  string
 	NVAs  []string // empty: all
 	Limit int      // routes; 0: 1,000
+	Apply string   // auto (empty), approve, observe
 }
 
 // yaml renders the domain file.
@@ -75,6 +76,9 @@ func (s Setup) yaml() string {
 	b.WriteString("targets:\n")
 	for _, t := range s.Tables {
 		fmt.Fprintf(&b, "  - name: %s\n    routeTable: %s\n    limit: %d\n", t.Name, tableID(t.Name), t.limit())
+		if t.Apply != "" {
+			fmt.Fprintf(&b, "    apply: %s\n", t.Apply)
+		}
 		if len(t.NVAs) > 0 {
 			fmt.Fprintf(&b, "    nvas: [%s]\n", strings.Join(t.NVAs, ", "))
 		}
@@ -156,7 +160,11 @@ type World struct {
 	own           bool    // the functions are this world's own
 	calls         []*call // that run
 	runs, sweeps  int
+	orders        int
 	etags, parked int
+
+	words []*word          // all that operators have said
+	spent map[string]*blob // by the id of an approval: from this document of its target on it is used up
 
 	cuts      map[path]bool // ways between NVAs that are closed
 	troubles  troubles
@@ -173,7 +181,7 @@ type troubles struct {
 	bus, store, arm, denied time.Time // until
 	next                    []string  // what the next PUTs get, in scenarios
 	fates                   []operationFate
-	orders                  []order
+	accidents               []accident
 	locks                   []string        // functions whose next call loses its lock
 	delays                  []time.Duration // of the next events, in scenarios
 	losses                  int             // of the next events, in scenarios

@@ -227,7 +227,7 @@ func (x *run) round(ctx context.Context) (e ended, settled bool, err error) {
 		if err = x.own(ctx, v); err != nil {
 			return e, false, err
 		}
-		if x.doc.Pause.On { // since
+		if x.overruled(v) {
 			return e, false, nil
 		}
 		if err = x.write(ctx, table, v.plan.Edit); err != nil && unknownEnd(err) {
