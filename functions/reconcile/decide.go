@@ -50,7 +50,9 @@ func (v view) onlyShown() (code, why string, shown bool) {
 func (v view) approved() bool { return v.approval.ID != "" && v.approval.Plan == v.plan.Hash() }
 
 // overruled reports whether an operator has said otherwise since the view was made: the target is paused, or another plan was approved instead of this one.
-func (x *run) overruled(v view) bool { return x.doc.Pause.On || v.approved() && x.open().ID != v.approval.ID }
+func (x *run) overruled(v view) bool {
+	return x.doc.Pause.On || v.approved() && x.open().ID != v.approval.ID
+}
 
 // withheld says how a plan ends that is not written, where that is so.
 func (v view) withheld() (end state.Outcome, code, message string, yes bool) {

@@ -61,12 +61,13 @@ func (s *server) schedule() {
 	}
 }
 
-// announcements stands for what the peers announce to the Route Server.
+// announcements stands for what the peers announce to the Route Server, and for who of them is usable. What one announces that is not is news too: its BGP may well
+// speak on, an operator's drain does not reach it.
 func (s *server) announcements() string {
 	sum := sha256.New()
 	for _, p := range s.hub.Peers {
-		_, _ = fmt.Fprintln(sum, p.NVA, p.Address, p.ASN) // a hash takes everything
-		for _, prefix := range s.announced(p.NVA) {
+		_, _ = fmt.Fprintln(sum, p.NVA, p.Address, p.ASN, s.live.Of[p.NVA].State.Usable()) // a hash takes everything
+		for _, prefix := range s.announces(p.NVA) {
 			_, _ = fmt.Fprintln(sum, prefix)
 		}
 	}
@@ -103,10 +104,11 @@ func (s *server) concerns(p netip.Prefix) bool {
 	return p.Addr().Is4() && s.hub.Wants(p) && s.domain.ViaOf(p).Announced()
 }
 
-// doubt returns when to look whether the Route Server may still lead to an NVA that is not usable; zero: there is no doubt, or it makes no difference.
+// doubt returns when to look whether the Route Server may still lead to an NVA that is not usable; zero: there is no doubt, it makes no difference, or nobody can
+// be asked as long as an operation on its peer is in work, whose end is looked for anyway.
 func (s *server) doubt(nva string) time.Time {
 	b := s.live.Of[nva]
-	if b.State.Usable() || !s.domain.Overrides() || !s.known.Standing(nva).Lists(b.Since) || s.asked(nva) >= 0 || len(s.announces(nva)) == 0 {
+	if b.State.Usable() || !s.domain.Overrides() || !s.known.Standing(nva).Lists(b.Since) || s.asked(nva) >= 0 || len(s.announces(nva)) == 0 || !s.answers(nva) {
 		return time.Time{}
 	}
 	l, looked := s.known.Of(nva)
@@ -119,6 +121,15 @@ func (s *server) doubt(nva string) time.Time {
 	return l.At.Add(failoverLook)
 }
 
+// answers reports whether it can be found out now what was learned from an NVA: by asking its peer, or, where it has none, by the list of peers.
+func (s *server) answers(nva string) bool {
+	p, there := s.peerOf(nva)
+	if !there {
+		return s.listed
+	}
+	return p.State == peering.Settled
+}
+
 // asked returns which of the questions without an answer is about the NVA; -1: none.
 func (s *server) asked(nva string) int {
 	return slices.IndexFunc(s.known.Asked, func(a state.Ask) bool { return a.NVA == nva })
@@ -128,7 +139,7 @@ func (s *server) asked(nva string) int {
 func (s *server) ask(ctx context.Context, nva string) {
 	p, there := s.peerOf(nva)
 	switch {
-	case !there && s.known.Read.Equal(s.Now()):
+	case !there && s.listed:
 		s.put(ctx, state.Learned{NVA: nva, At: s.Now(), Clear: s.Now(), Problem: "the Route Server has no peer for it"})
 		return
 	case !there || p.State != peering.Settled: // once it is, it is looked at
@@ -220,7 +231,11 @@ func (s *server) compare(a state.Ask, instances []peering.Instance) state.Learne
 // put notes what was learned, and that tables must be told if that changes how the NVA stands.
 func (s *server) put(ctx context.Context, l state.Learned) {
 	before, _ := s.known.Of(l.NVA)
-	if s.known.Put(l) && s.domain.Overrides() {
+	since := s.live.Of[l.NVA].Since
+	listed := s.known.Standing(l.NVA).Lists(since)
+	changed := s.known.Put(l)
+	// One that was clear before its NVA was lost counts as listed; that it is still clear is news.
+	if (changed || s.known.Standing(l.NVA).Lists(since) != listed) && s.domain.Overrides() {
 		s.known.Tell = true
 	}
 	switch {

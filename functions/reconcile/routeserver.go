@@ -75,6 +75,8 @@ type server struct {
 	hub  config.RouteServer
 	docs map[string]*state.NVA
 	live liveness.View
+
+	listed bool // the peers that are known were read just now
 }
 
 // serve is steps 1 to 6.
@@ -184,7 +186,7 @@ func (s *server) step(ctx context.Context) (e ended, again bool, _ error) {
 	if err != nil {
 		return trouble(err), false, nil
 	}
-	s.known.Peers, s.known.Read = have, s.Now()
+	s.known.Peers, s.known.Read, s.listed = have, s.Now(), true
 	p := peering.Make(peering.Wants(s.domain, s.hub), have, s.rules())
 	if op := s.known.Operation; op != nil && p.Busy == "" { // it has ended, or never begun: the list says which
 		s.settled(ctx, op, have)

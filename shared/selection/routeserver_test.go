@@ -27,6 +27,8 @@ func TestWhatBelongsInTheTable(t *testing.T) {
 		deadA     time.Duration // how long ago it fell silent; 0: it is up
 		deadB     bool
 		backA     time.Duration // how long ago it came up again; 0: it never went
+		backB     time.Duration // likewise
+		look      time.Duration // until the answer changes without news; 0: not said here
 		standing  map[string]peering.Standing
 		installed netip.Addr
 		want      netip.Addr // invalid: it does not belong there
@@ -45,6 +47,7 @@ func TestWhatBelongsInTheTable(t *testing.T) {
 		{name: "override, the survivor dies too", via: config.ViaOverride, deadA: time.Minute, deadB: true, standing: peers(time.Time{}), installed: hopB, want: hopB},
 		{name: "override, back and not trusted yet", via: config.ViaOverride, backA: 10 * time.Second, standing: peers(time.Time{}), installed: hopB, want: hopB},
 		{name: "override, back and not trusted yet, nothing in the table", via: config.ViaOverride, backA: 10 * time.Second, standing: peers(time.Time{})},
+		{name: "override, the worse one is back and not trusted yet", via: config.ViaOverride, backB: 10 * time.Second, standing: peers(time.Time{}), installed: hopA, want: hopA, look: 20 * time.Second},
 		{name: "override, back and trusted", via: config.ViaOverride, backA: 2 * time.Minute, standing: peers(time.Time{}), installed: hopB},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -66,6 +69,10 @@ func TestWhatBelongsInTheTable(t *testing.T) {
 			if tt.backA > 0 {
 				hear(t, docs["nva-a"], event.Alive, 2, now.Add(-tt.backA), nil)
 			}
+			if tt.backB > 0 {
+				hear(t, docs["nva-b"], event.Expired, 0, now.Add(-tt.backB-time.Minute), nil)
+				hear(t, docs["nva-b"], event.Alive, 2, now.Add(-tt.backB), nil)
+			}
 			if tt.deadB {
 				hear(t, docs["nva-b"], event.Expired, 0, now.Add(-20*time.Minute), nil)
 			}
@@ -79,6 +86,9 @@ func TestWhatBelongsInTheTable(t *testing.T) {
 				t.Errorf("%+v", got.Choices)
 			case tt.want.IsValid() && (len(got.Choices) != 1 || got.Choices[0].NextHops != route.NextHopsOf(tt.want)):
 				t.Errorf("%+v, want %s", got.Choices, tt.want)
+			}
+			if tt.look > 0 && !got.NextLook.Equal(now.Add(tt.look)) {
+				t.Errorf("looked at again at %s, want %s", got.NextLook, now.Add(tt.look))
 			}
 		})
 	}

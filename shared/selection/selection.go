@@ -196,7 +196,7 @@ func Select(in Input) Result {
 //	route-server  -                                                                        -                           no
 //	override      is not usable                                                            is usable                   yes
 //	override      is not usable                                                            none is usable              if it is now
-//	override      is not yet trusted again                                                 -                           if it is now
+//	override      is usable, but not up, or not yet trusted again                          -                           if it is now
 //	override      none such                                                                -                           no
 func (s *selector) belongs(p netip.Prefix, list []Candidate) bool {
 	switch s.Domain.ViaOf(p) {
@@ -213,7 +213,11 @@ func (s *selector) belongs(p netip.Prefix, list []Candidate) bool {
 			return false
 		}
 		if c.Belief.State.Usable() {
-			return installed && (s.Now.Before(c.Belief.Trusted) || c.Belief.Untold)
+			early := s.Now.Before(c.Belief.Trusted)
+			if installed && early {
+				s.look = Sooner(s.look, c.Belief.Trusted)
+			}
+			return installed && (early || c.Belief.Untold || c.Belief.State != liveness.Up)
 		}
 		return installed || usable
 	})
@@ -221,7 +225,7 @@ func (s *selector) belongs(p netip.Prefix, list []Candidate) bool {
 
 // choose answers for all prefixes; it reports whether any leaves a dead next hop.
 func (s *selector) choose(prefixes []netip.Prefix, byPrefix map[netip.Prefix][]Candidate, settle bool) (leaves bool) {
-	s.result.Choices, s.result.NextLook = make([]Choice, 0, len(prefixes)), s.result.Live.Look
+	s.result.Choices, s.result.NextLook = make([]Choice, 0, len(prefixes)), Sooner(s.result.Live.Look, s.look)
 	for _, p := range prefixes {
 		q := Question{
 			Prefix: p, How: s.SelectionFor(p), Spreading: s.spreading, Installed: s.Installed[p], Policy: s.Domain.Policy, Stay: s.Stay, Settle: settle, Now: s.Now,
@@ -274,6 +278,7 @@ type selector struct {
 	Input
 	result    Result
 	spreading *Spreading
+	look      time.Time // when a prefix may leave the table because an NVA is trusted again; zero: never
 }
 
 // announcements adds what the NVA announces and may announce.
