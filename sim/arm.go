@@ -78,6 +78,7 @@ func (t *table) put(c *call, read plan.Table, edit plan.Edit) error {
 	c.round = round{decided: true}
 	before := read.Origin.(content)
 	after := content{applied(before.routes, edit), before.tags}
+	c.sent = w.now
 	t.checkSend(c, before, after, edit)
 	f := c.ask(toARM, "write table", t.name)
 	if err := t.refuses(c, f, read); err != nil {

@@ -132,7 +132,7 @@ func (d *delivery) becomeReady() {
 // take starts calls for all that is ready: batches of events, in any order; wakes one by one.
 func (q *queue) take() {
 	if wait := q.w.troubles.bus.Sub(q.w.now); wait > 0 {
-		q.w.after(wait, q.take)
+		q.w.after(min(wait, 5*time.Second), q.take) // trouble may end sooner
 		return
 	}
 	q.calling = false

@@ -54,6 +54,7 @@ type witness struct {
 	t      *table
 	docs   map[string]*state.NVA
 	told   map[string]sayings // of operators, behind those documents
+	at     time.Time          // when the write was sent
 	leaves bool               // the write takes a prefix off somebody who is dead, or does not announce it any more
 }
 
@@ -157,6 +158,7 @@ func (w *World) checkWrite(t *table, c *call, before, after content, edit plan.E
 		w.violate("I6", "table %s was written with %d routes and may hold %d", t.name, len(after.routes), limit)
 	}
 	x := w.witness(t, documents)
+	x.at = c.sent
 	was, is := ours(before.routes), ours(after.routes)
 	for p, hop := range was {
 		old := w.setup.hop(hop)
@@ -165,6 +167,7 @@ func (w *World) checkWrite(t *table, c *call, before, after content, edit plan.E
 	for _, p := range sorted(was) {
 		if to, stays := is[p]; !stays {
 			x.checkRemoval(c, p)
+			x.checkOverrideGone(p)
 		} else if to != was[p] {
 			x.checkMove(p, was[p], to)
 		}
@@ -172,6 +175,7 @@ func (w *World) checkWrite(t *table, c *call, before, after content, edit plan.E
 	for _, p := range sorted(is) {
 		if _, had := was[p]; !had {
 			x.checkHop(p, is[p])
+			x.checkOverride(p)
 		}
 		x.checkDrained(p, is[p])
 	}
@@ -191,7 +195,7 @@ func (w *World) limitOf(t *table) int {
 
 // checkRemoval: nobody announces what is withdrawn, neither in the documents nor in truth (I4, I7).
 func (x witness) checkRemoval(c *call, p netip.Prefix) {
-	if x.w.edited {
+	if via := x.w.setup.via(p); x.w.edited || via == viaOverride || via == viaRouteServer {
 		return
 	}
 	for _, n := range x.w.setup.NVAs {
@@ -245,9 +249,9 @@ func (x witness) checkMove(p netip.Prefix, from, to netip.Addr) {
 		x.w.violate("I4", "table %s: %s was moved from %s to %s although more than half of the NVAs fell silent at once", x.t.name, p, old.Name, next.Name)
 	case !x.up(next) && (x.mayForward(old) || x.anyUp(p)):
 		x.w.violate("I4", "table %s: %s was moved from %s onto %s, which is not up", x.t.name, p, old.Name, next.Name)
-	case x.up(old) && x.w.now.Before(x.upSince(p, next).Add(x.w.setup.HoldDown)):
+	case x.up(old) && x.at.Before(x.upSince(p, next).Add(x.w.setup.HoldDown)):
 		x.w.violate("hold-down", "table %s: %s was moved from %s, which works, to %s, which is up, or announces it, since %v only", x.t.name, p, old.Name, next.Name,
-			x.w.now.Sub(x.upSince(p, next)).Round(time.Millisecond))
+			x.at.Sub(x.upSince(p, next)).Round(time.Millisecond))
 	case x.leaves && x.young(p, old): // the write is made anyway, so what came back too recently goes too
 	case x.up(old) && x.preferred(p, old, next) < 0:
 		x.w.violate("I4", "table %s: %s was moved from %s, which works, to %s, which is worse", x.t.name, p, old.Name, next.Name)
@@ -267,7 +271,29 @@ func (x witness) upSince(p netip.Prefix, n NVASetup) time.Time {
 func (x witness) young(p netip.Prefix, n NVASetup) bool {
 	doc, wait := x.docs[n.Name], x.w.setup.HoldDown
 	since := doc.Facts[p].Since
-	return !since.IsZero() && x.w.now.Before(since.Add(wait+min(10*time.Second, wait/3))) || x.w.setup.Damping && len(doc.Losses[p]) > 1
+	return !since.IsZero() && x.at.Before(since.Add(wait+min(10*time.Second, wait/3))) || x.w.setup.Damping && len(doc.Losses[p]) > 1
+}
+
+// rate is how many calls a target had since an instant.
+type rate struct {
+	since time.Time
+	calls int
+}
+
+// checkRate: no target is looked at over and over. Most calls that it can have reason for at once are one for each event of a burst.
+func (w *World) checkRate(target string) {
+	const span, most = 10 * time.Second, 100
+	r := w.rates[target]
+	if w.now.Sub(r.since) > span {
+		r = rate{since: w.now}
+	}
+	if r.calls++; r.calls > most {
+		w.violate("calls", "%s is reconciled for the %dth time within %v", target, r.calls, span)
+	}
+	if w.rates == nil {
+		w.rates = map[string]rate{}
+	}
+	w.rates[target] = r
 }
 
 // checkRest: when faults have stopped and time has passed, documents and tables are what the machines say (I3).
@@ -278,6 +304,7 @@ func (w *World) checkRest() {
 		n.checkDocument(w.document(n.name))
 	}
 	w.checkOrders()
+	w.checkHubs()
 	for _, t := range w.tables {
 		if w.violation == nil {
 			w.checkTable(t, w.witness(t, documents))
@@ -352,7 +379,11 @@ func (w *World) checkTable(t *table, x witness) {
 	wanted := x.wanted()
 	for _, p := range wanted {
 		hop, there := have[p]
+		must, either := x.belongs(p)
 		switch {
+		case !must && (either || !there):
+		case !must:
+			w.violate("override", "table %s: %s goes to %s at rest, and no Route Server leads to an NVA that does not work", t.name, p, w.via(hop))
 		case !there && !taken[p]:
 			missing = append(missing, p)
 		case there && !x.right(p, hop):
@@ -436,6 +467,9 @@ func (x witness) right(p netip.Prefix, hop netip.Addr) bool {
 		return !x.drains(n.Name) && (x.w.nva(n.Name).agent != nil || x.w.nva(n.Name).unguarded(x.docs[n.Name]))
 	})
 	at := slices.IndexFunc(list, func(n NVASetup) bool { return n.Hop == hop })
+	if x.haunted() {
+		return at >= 0
+	}
 	switch {
 	case at < 0:
 		return false
@@ -443,6 +477,12 @@ func (x witness) right(p netip.Prefix, hop netip.Addr) bool {
 		return true
 	}
 	return (x.w.setup.Hold && !x.w.setup.Witness || x.frozen(list[at].Name)) && at < best && x.docs[list[at].Name].Silent() && !x.drains(list[at].Name)
+}
+
+// haunted reports whether an NVA is dead and nobody will ever notice where the agents watch each other: what it said last accuses others for ever, and they accuse it, who counts
+// as alive. See docs/correctness.md, What is not checked.
+func (x witness) haunted() bool {
+	return x.w.setup.Witness && slices.ContainsFunc(x.w.setup.NVAs, func(n NVASetup) bool { return x.w.nva(n.Name).unguarded(x.docs[n.Name]) })
 }
 
 // preferred orders two NVAs that announce p, the better one first.

@@ -71,6 +71,7 @@ func (n *nva) darken(dark bool) {
 		n.w.tell(n.name, "%s", map[bool]string{true: "its data plane dies; its agent does not notice by itself", false: "its data plane is back"}[dark])
 		n.dark = dark
 		n.w.look()
+		n.w.speak(n)
 	}
 }
 
@@ -109,7 +110,8 @@ func (n *nva) orphan(lost bool) {
 func (w *World) healDataPlane() {
 	w.cuts = nil
 	for _, n := range w.nvas {
-		n.dark, n.unfit, n.maintenance, n.orphaned = false, "", "", false
+		n.dark, n.unfit, n.maintenance, n.orphaned, n.mute = false, "", "", false, false
+		n.w.speak(n)
 	}
 	w.look()
 }

@@ -1,12 +1,12 @@
 // Package sim runs the product in a made-up world, in one goroutine and in virtual time.
 //
 //	NVAs: kernel routes, agent/rib + agent/publish       third parties, operators        luck (a seed) or a text decide
-//	       │ publish, schedule, cancel                        │ edit                     what happens and what goes wrong
+//	       │ publish, schedule, cancel                        │ edit, give orders        what happens and what goes wrong
 //	       ▼                                                  ▼
-//	bus: two queues ──▶ host: functions/ingest, /reconcile, /sweep ──▶ route tables, blobs
+//	bus: two queues ──▶ host: functions/ingest, /reconcile, /sweep ──▶ route tables, Route Servers, blobs
 //	                    one coroutine an invocation; it yields at every call
 //
-// The code in the boxes is the product's own, not a copy; the world around it (bus, host, tables, blobs, NVAs) belongs to this package and
+// The code in the boxes is the product's own, not a copy; the world around it (bus, host, tables, Route Servers and what they learn by BGP, blobs, NVAs) belongs to this package and
 // shares nothing with the emulators. Every call that a function makes gives the turn back: whatever else is due then may happen between
 // the question and its effect, and the call itself may fail before or after its effect, take long, or be the last thing that the process does.
 //

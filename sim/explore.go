@@ -67,6 +67,7 @@ func (c *Counts) add(o Counts) {
 	c.Applied += o.Applied
 	c.Fences += o.Fences
 	c.Stale += o.Stale
+	c.PeerSteps += o.PeerSteps
 }
 
 // shelf keeps functions between histories: those over a store that holds text, and those over one that does not.

@@ -8,7 +8,9 @@ import (
 	"time"
 
 	"github.com/pointsman/pointsman/shared/order"
+	"github.com/pointsman/pointsman/shared/peering"
 	"github.com/pointsman/pointsman/shared/plan"
+	"github.com/pointsman/pointsman/shared/state"
 )
 
 // deed is something that somebody does to the world at a time.
@@ -58,8 +60,8 @@ func someSetup(ask *asker) Setup {
 		Hold: ask.pick(3) == 0, HoldDown: [...]time.Duration{0, 12 * time.Second}[ask.pick(2)],
 		WritePrice: [...]float64{0, 5}[ask.pick(2)], WriteCap: 5 * time.Second, Damping: ask.pick(2) == 0, Witness: ask.pick(2) == 0,
 	}
-	kind := ask.pick(8)
-	for i := range 2 + kind/5 {
+	kind := ask.pick(10)
+	for i := range [...]int{2, 2, 2, 2, 2, 3, 3, 3, 2, 3}[kind] {
 		s.NVAs = append(s.NVAs, someNVA(i))
 	}
 	s.Tables = []TableSetup{{Name: "t1", Limit: [...]int{1000, 8}[ask.pick(4)/3]}}
@@ -70,8 +72,23 @@ func someSetup(ask *asker) Setup {
 		s.Tables, s.Damping = []TableSetup{{Name: "t1", Apply: applyApprove}}, false
 	case 6:
 		s.Tables, s.Damping = []TableSetup{{Name: "t1"}, {Name: "t2", Apply: applyObserve}}, false
+	case 8, 9:
+		s.Tables, s.Damping, s.WritePrice = []TableSetup{{Name: "t1"}}, false, 0
+		s.Hubs, s.Ranges = []HubSetup{someHub()}, someRanges()
 	}
 	return s
+}
+
+// someHub is a Route Server with which the first two NVAs peer.
+func someHub() HubSetup {
+	return HubSetup{Name: "rs", Peers: []PeerSetup{{"a", 65001}, {"b", 65002}}}
+}
+
+// someRanges send three of the eight prefixes by way of the Route Server with the table as an override, and one each by it alone and by both.
+func someRanges() []RangeSetup {
+	return []RangeSetup{
+		{netip.MustParsePrefix("10.0.0.0/14"), viaOverride}, {netip.MustParsePrefix("10.4.0.0/16"), viaRouteServer}, {netip.MustParsePrefix("10.5.0.0/16"), viaBoth},
+	}
 }
 
 func someNVA(i int) NVASetup {
@@ -102,6 +119,9 @@ func someDeed(ask *asker, s Setup, lasts time.Duration) deed {
 	}
 	if s.Tables[0].Apply == applyApprove && ask.pick(2) == 0 {
 		return approving(ask, after, s.Tables[0].Name, span)
+	}
+	if len(s.Hubs) > 0 && ask.pick(4) == 0 {
+		return hubDeed(ask, after, s, name, span)
 	}
 	switch ask.pick(42) {
 	case 36, 37, 38:
@@ -184,6 +204,68 @@ func ordering(after time.Duration, of string, kind, back order.Kind, mindful boo
 			w.after(span, func() { w.say(w.newOrder(back, of)) })
 		}
 	}}
+}
+
+// hubDeed is something that is done about a Route Server.
+func hubDeed(ask *asker, after time.Duration, s Setup, name string, span time.Duration) deed {
+	server, change := s.Hubs[0].Name, ask.pick(3)
+	on := func(what string, do func(h *hub)) deed {
+		return deed{after, what, func(w *World) { do(w.hub(server)) }}
+	}
+	switch ask.pick(9) {
+	case 0:
+		return on("third party makes a peer", func(h *hub) { h.theirs("by-hand", netip.MustParseAddr("10.0.0.99"), 65099) })
+	case 1:
+		return on("third party makes a peer that looks like one of ours", func(h *hub) { h.theirs(managed("c"), netip.MustParseAddr("10.0.0.98"), 65098) })
+	case 2:
+		return on("third party makes the peer of "+name, func(h *hub) { h.theirs("by-hand-too", h.w.setup.nva(name).Hop, 65001) })
+	case 3:
+		return on("third party removes the peer of "+name, func(h *hub) { h.drops(managed(name)) })
+	case 4:
+		return on("operator changes the peers", func(h *hub) { h.w.editPeers(change) })
+	case 5:
+		return on(fmt.Sprintf("Route Server is down for %v", span), func(h *hub) { h.outage(span) })
+	case 6:
+		return ordering(after, server, order.Pause, order.Unpause, true, span)
+	default:
+		return deed{after, name + " stops its BGP", func(w *World) {
+			w.nva(name).stopBGP()
+			w.after(span, w.nva(name).startBGP)
+		}}
+	}
+}
+
+// editPeers is a change of the domain file: the last peer is taken out, has another AS number, or all are as they were in the beginning.
+func (w *World) editPeers(what int) {
+	s := w.setup
+	peers := slices.Clone(w.declared.Peers)
+	switch what {
+	case 0:
+		peers = peers[:len(peers)-1]
+	case 1:
+		peers[len(peers)-1].ASN++
+	}
+	s.Hubs = []HubSetup{{Name: s.Hubs[0].Name, Peers: peers, Most: s.Hubs[0].Most}}
+	w.tell("operator", "has the peers %v now", peers)
+	w.use(s)
+}
+
+func (h *hub) outage(d time.Duration) {
+	h.w.tell("ARM", "Route Server %s cannot be reached for %v", h.name, d)
+	h.down = h.w.now.Add(d)
+}
+
+// stopBGP ends the NVA's sessions, and nothing else.
+func (n *nva) stopBGP() {
+	n.w.tell(n.name, "its BGP stops")
+	n.mute = true
+	n.w.speak(n)
+}
+
+func (n *nva) startBGP() {
+	n.w.tell(n.name, "its BGP runs again")
+	n.mute = false
+	n.w.speak(n)
 }
 
 // approving is an operator who reads what waits, thinks it over, and approves it; three times, since a plan that is written is followed by others.
@@ -413,12 +495,31 @@ func (w *World) begin() {
 			n.boot()
 		})
 	}
+	for _, h := range w.hubs {
+		if ask.pick(4) > 0 {
+			h.peered()
+		}
+	}
 	for _, t := range w.tables {
 		t.routes = append(t.routes,
 			udr{Route: plan.NewRoute("to-inspection", "192.168.0.0/16", "VirtualAppliance", netip.MustParseAddr("10.9.9.9"))},
 			udr{Route: plan.NewRoute("pointsman-10-2-0-0-24", "172.16.0.0/24", "None", netip.Addr{})}, // looks like one of ours
 			udr{Route: plan.NewRoute("monitor", "AzureMonitor", "Internet", netip.Addr{})})
 	}
+}
+
+// peered gives the Route Server the declared peers, as Pointsman has made them long ago.
+func (h *hub) peered() {
+	doc := state.NewTarget(domain, h.name, h.id)
+	for _, p := range h.setup().Peers {
+		h.set(hubPeer{Peer: peering.Peer{Name: managed(p.NVA), Address: h.w.setup.nva(p.NVA).Hop, ASN: p.ASN, State: peering.Settled}, ours: true, speak: true})
+		doc.Claim([]string{managed(p.NVA)})
+	}
+	data, err := h.w.functions.codecs.Target.Encode(doc)
+	if err != nil {
+		panic("sim: " + err.Error())
+	}
+	h.w.blobs[h.file] = &blob{data: data, etag: h.w.functions.newETag(), f: h.w.functions}
 }
 
 // stabilize ends all trouble, gives everybody who lives a way to the bus, and lets time pass: beats, snapshots, a sweep where one is needed.
@@ -435,11 +536,19 @@ func (w *World) stabilize() {
 	for _, t := range w.tables {
 		t.down = time.Time{}
 	}
+	for _, h := range w.hubs {
+		h.down = time.Time{}
+	}
 	w.upload(w.setup.yaml())
-	w.advance(w.habits.Snapshot + 20*time.Second) // every agent has said all that it has
+	w.advance(w.habits.Snapshot + 30*time.Second) // every agent has said all that it has, and what comes back has come back
+	w.settleHubs()
 	if w.violation == nil && w.needsSweep() {
+		if w.unseen {
+			w.advance(4 * time.Minute) // so that a sweep looks at what the Route Servers have learned
+		}
 		w.sweepNow()
 		w.advance(45 * time.Second)
+		w.settleHubs()
 	}
 	w.settleOrders()
 }
@@ -450,13 +559,26 @@ func (w *World) needsSweep() bool {
 	for _, t := range w.tables {
 		foreign += t.foreign
 	}
-	return foreign > 0 || len(w.setups) > 0 || w.denied || w.events.dead+w.wakes.dead > 0
+	for _, h := range w.hubs {
+		foreign += h.foreign
+	}
+	return foreign > 0 || w.unseen || len(w.setups) > 0 || w.denied || w.events.dead+w.wakes.dead > 0
+}
+
+// claimed reports whether the target's document has an intent.
+func (t *table) claimed() bool {
+	doc := t.w.targetDocument(t.name)
+	return doc != nil && len(doc.Intents) > 0
 }
 
 // replay delivers the whole history again: nothing may be written (I5).
 func (w *World) replay() {
+	if slices.ContainsFunc(w.tables, (*table).claimed) { // by a run that died: the next one writes the same content once, so that a late write of it fails
+		w.sweepNow()
+		w.advance(20 * time.Second)
+	}
 	w.tell("-", "all of history is delivered again")
-	puts := w.counts.PUTs
+	puts, steps := w.counts.PUTs, w.counts.PeerSteps
 	for i, d := range slices.Backward(w.events.history) {
 		twin := &delivery{queue: w.events, id: d.id, body: d.body, event: d.event, word: d.word, sequence: d.sequence, enqueued: d.enqueued}
 		w.after(time.Duration(i%7)*time.Millisecond, twin.becomeReady)
@@ -465,6 +587,9 @@ func (w *World) replay() {
 	w.advance(20 * time.Second)
 	if w.violation == nil && w.counts.PUTs != puts {
 		w.violate("I5", "history was delivered again, nothing was new, and %d writes were sent", w.counts.PUTs-puts)
+	}
+	if w.violation == nil && w.counts.PeerSteps != steps {
+		w.violate("I5", "history was delivered again, nothing was new, and %d operations on peers were begun", w.counts.PeerSteps-steps)
 	}
 	if w.violation == nil {
 		w.checkRest()

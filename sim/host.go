@@ -32,11 +32,16 @@ type call struct {
 
 	// What it has read, for the checks: every NVA's document, as of the last reading.
 	documents map[string]*blob
-	table     *table // that it was woken for
-	target    *blob  // the target's document as of its last reading or writing
-	used      *word  // the approval that covered a write of it, once it knows that the write is done
-	saved     *blob  // the target's document as it wrote it last, if that was the last that it tried to
-	got       string // ETag of the last reading of the table
+	table     *table        // that it was woken for
+	hub       *hub          // or this
+	file      string        // of the target's document
+	target    *blob         // the target's document as of its last reading or writing
+	sent      time.Time     // when it last sent a write
+	used      *word         // the approval that covered a write of it, once it knows that the write is done
+	saved     *blob         // the target's document as it wrote it last, if that was the last that it tried to
+	listed    *hubOperation // that was in work when it listed the peers
+	operation *hubOperation // that it has begun, by its token; nil where a request has failed since
+	got       string        // ETag of the last reading of the table
 	round     round
 }
 
@@ -164,6 +169,7 @@ func (c *call) end() {
 		w.tell(c.who(), "the process dies")
 	}
 	c.spend()
+	c.checkToken()
 	for _, d := range c.messages {
 		if d.holder != c {
 			continue // its lock was lost
@@ -187,8 +193,11 @@ func (c *call) end() {
 const lockTime = 30 * time.Second
 
 func (c *call) who() string {
-	if c.table != nil {
+	switch {
+	case c.table != nil:
 		return c.function + " " + c.table.name
+	case c.hub != nil:
+		return c.function + " " + c.hub.name
 	}
 	return c.function
 }
@@ -290,6 +299,7 @@ func (c *call) answer(f fate, what, object string) error {
 	case fatalAfter:
 		panic(died{})
 	case unanswered:
+		c.operation = nil
 		if c.w.told() {
 			c.w.tell(c.who(), "%s %s: done, but the answer is lost", what, object)
 		}
@@ -301,6 +311,7 @@ func (c *call) answer(f fate, what, object string) error {
 
 // noAnswer is the error of a request that never arrived.
 func (c *call) noAnswer(what, object string) error {
+	c.operation = nil
 	if c.w.told() {
 		c.w.tell(c.who(), "%s %s: fails, nothing was done", what, object)
 	}
@@ -337,10 +348,19 @@ func (w *World) reconcile(d *delivery) {
 	}
 	id := mix(hash(m.ID), uint64(m.DeliveryCount))
 	c := w.start("Reconcile", id, 4*time.Minute, []*delivery{d}, func(ctx context.Context) error {
-		callOf(ctx).table = w.table(name)
+		callOf(ctx).isAbout(name)
 		return w.instance(id).reconcile.Handle(ctx, m)
 	})
 	c.maybeLose(2 * w.habits.Faults)
+}
+
+// isAbout notes which target the call was woken for.
+func (c *call) isAbout(name string) {
+	c.table, c.file = c.w.table(name), targetFile(name)
+	c.w.checkRate(name)
+	if c.table == nil {
+		c.hub = c.w.hub(name)
+	}
 }
 
 // sweepNow starts the timer function.

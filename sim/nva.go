@@ -37,10 +37,13 @@ type nva struct {
 	epoch  uint64                  // in the agent's file; 0: none
 	starts int
 
-	dark        bool   // its data plane is dead, whatever its agent says
-	unfit       string // why its own check of itself fails
-	maintenance string // what Azure has announced for it
-	orphaned    bool   // its agent has lost the routing daemon, for longer than the restart time
+	mute        bool      // it does not speak BGP, to nobody
+	spoke       bool      // it did, when the Route Servers were last told
+	quiet       time.Time // when it last stopped to
+	dark        bool      // its data plane is dead, whatever its agent says
+	unfit       string    // why its own check of itself fails
+	maintenance string    // what Azure has announced for it
+	orphaned    bool      // its agent has lost the routing daemon, for longer than the restart time
 
 	heardOf   beats // that were merged for certain, expired ones apart
 	firedFrom beats // of expired that were ever given to Ingest
@@ -92,6 +95,7 @@ func (n *nva) announce(p netip.Prefix, metric uint32) {
 		}
 	}
 	n.routes[p] = metric
+	n.w.speak(n)
 	if n.agent != nil {
 		n.agent.update([]source.Route{{Prefix: p, Metric: metric, Origin: "bgp"}}, nil)
 	}
@@ -104,6 +108,7 @@ func (n *nva) withdraw(p netip.Prefix) {
 	}
 	n.w.tell(n.name, "loses %s", p)
 	n.forget(p)
+	n.w.speak(n)
 	if n.agent != nil {
 		n.agent.update(nil, []netip.Prefix{p})
 	}
@@ -122,6 +127,7 @@ func (n *nva) boot() {
 	}
 	n.w.tell(n.name, "boots")
 	n.on = true
+	n.w.speak(n)
 	n.startAgent()
 }
 
@@ -138,6 +144,7 @@ func (n *nva) die() {
 	for _, p := range n.prefixes() {
 		delete(n.routes, p) // what it had announced it never withdrew: it stays known
 	}
+	n.w.speak(n)
 }
 
 func (n *nva) prefixes() []netip.Prefix {

@@ -119,7 +119,7 @@ func (c *call) covered(edit plan.Edit) {
 
 // saves notes that the call has written a document, or has failed to where b is nil.
 func (c *call) saves(name string, b *blob) {
-	if c.table == nil || name != c.table.file {
+	if name != c.file {
 		return
 	}
 	c.saved = b
@@ -334,6 +334,9 @@ func (w *World) lostWord() bool {
 
 // settleOrders is what operators do when all trouble is over: no target stays paused, and what waits for an approval gets it.
 func (w *World) settleOrders() {
+	if slices.ContainsFunc(w.tables, func(t *table) bool { return w.spoken(t.file).paused() }) {
+		w.checkRest() // while it is paused it is shown what would be right
+	}
 	for _, t := range w.tables {
 		if w.targetSetup(t).Name != "" && w.spoken(targetFile(t.name)).paused() {
 			w.say(w.newOrder(order.Unpause, t.name))

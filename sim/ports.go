@@ -65,7 +65,7 @@ func (p ports) Read(ctx context.Context, name, known string) (data []byte, etag 
 		if b.nva != "" {
 			c.documents[b.nva], c.round.read = b, true
 		}
-		if c.table != nil && name == c.table.file {
+		if name == c.file {
 			c.target = b
 		}
 	}

@@ -133,6 +133,21 @@ func (s *stage) build(words []string) bool {
 			}
 		}
 		s.setup.Tables = append(s.setup.Tables, t)
+	case "routeserver":
+		h := HubSetup{Name: r.word()}
+		r.expect("peers")
+		for r.more() && r.words[0] != "most" {
+			h.Peers = append(h.Peers, PeerSetup{r.word(), uint32(65001 + len(h.Peers))}) //nolint:gosec // few
+		}
+		if r.more() {
+			r.expect("most")
+			h.Most = r.number()
+		}
+		s.setup.Hubs = append(s.setup.Hubs, h)
+	case "range":
+		p := r.prefix()
+		r.expect("via")
+		s.setup.Ranges = append(s.setup.Ranges, RangeSetup{p, r.word()})
 	case "silence":
 		s.setup.Hold = r.word() == "hold"
 	case "hold-down":
@@ -299,6 +314,10 @@ func (n *nva) directLife(what string) error {
 		n.revive()
 	case what == "loses its epoch file":
 		n.epoch = 0
+	case what == "stops its BGP":
+		n.stopBGP()
+	case what == "starts its BGP":
+		n.startBGP()
 	case what == "cloned":
 		n.startClone(netip.MustParsePrefix("10.200.0.0/16"))
 	case what == "clone stops":
@@ -325,6 +344,16 @@ func (w *World) directARM(what string) error {
 		}
 		return nil
 	}
+	if fates, ok := strings.CutPrefix(what, "next peer operation: "); ok {
+		for f := range strings.SplitSeq(fates, ", ") {
+			fate := slices.Index([]string{"succeeds", "fails", "has an end that nobody learns"}, f)
+			if fate < 0 {
+				return errWords
+			}
+			w.troubles.hubFates = append(w.troubles.hubFates, []operationFate{succeeds, failsUndone, endNeverLearned}[fate])
+		}
+		return nil
+	}
 	for _, t := range []struct {
 		verb string
 		do   func(time.Duration)
@@ -348,7 +377,11 @@ func (w *World) directARM(what string) error {
 // directThirdParty edits a table: third party TABLE adds PREFIX as NAME [via HOP] | removes PREFIX | sends PREFIX to HOP | drops PREFIX.
 func (w *World) directThirdParty(r *reader) error {
 	r.expect("party")
-	t := w.table(r.word())
+	name := r.word()
+	if h := w.hub(name); h != nil {
+		return h.directThirdParty(r)
+	}
+	t := w.table(name)
 	if t == nil {
 		return errWords
 	}
@@ -372,6 +405,21 @@ func (w *World) directThirdParty(r *reader) error {
 	return nil
 }
 
+// directThirdParty edits a Route Server: third party RS makes peer NAME ADDRESS ASN | removes peer NAME.
+func (h *hub) directThirdParty(r *reader) error {
+	verb := r.word()
+	r.expect("peer")
+	switch name := r.word(); verb {
+	case "makes":
+		h.theirs(name, netip.MustParseAddr(r.word()), uint32(r.number())) //nolint:gosec // an AS number
+	case "removes":
+		h.drops(name)
+	default:
+		return errWords
+	}
+	return nil
+}
+
 // directOperator edits the domain file, or gives an order.
 func (w *World) directOperator(what string) error {
 	if given, err := w.directOrder(strings.Fields(what)); given {
@@ -381,6 +429,10 @@ func (w *World) directOperator(what string) error {
 	switch {
 	case prefers:
 		w.editDomain(name)
+	case what == "takes the last peer out":
+		w.editPeers(0)
+	case what == "changes the AS number of the last peer":
+		w.editPeers(1)
 	case what == "uploads a broken file":
 		w.upload("domain: " + domain + "\nnvas: none\n")
 	case what == "repairs the file":
@@ -405,7 +457,7 @@ func (w *World) directOrder(words []string) (given bool, err error) {
 			continue
 		}
 		switch of := words[1]; {
-		case kind.OfNVA() && w.nva(of) == nil, !kind.OfNVA() && w.table(of) == nil:
+		case kind.OfNVA() && w.nva(of) == nil, !kind.OfNVA() && w.table(of) == nil && w.hub(of) == nil:
 			return true, errWords
 		case kind.OfPlan():
 			w.approve(kind, of, 0)
@@ -450,20 +502,22 @@ func (s *stage) show(r *reader) ([]string, error) {
 			t = w.table(r.word())
 		}
 		return w.showTable(t), nil
+	case "routeserver":
+		return w.hub(r.word()).show(), nil
 	case "nva":
 		return w.showNVA(r.word()), nil
 	case "target":
-		t := w.tables[0]
+		name := w.tables[0].name
 		if r.more() {
-			t = w.table(r.word())
+			name = r.word()
 		}
-		return w.showTarget(t), nil
+		return w.showTarget(name), nil
 	case "writes", "story":
 		lines := s.story[s.shown:]
 		s.shown = len(s.story)
 		if what == "writes" {
 			lines = slices.DeleteFunc(slices.Clone(lines), func(l string) bool {
-				return !strings.Contains(l, "WRITES") && !strings.Contains(l, "writes the same content") && !strings.Contains(l, "the write is refused")
+				return !strings.Contains(l, "WRITES") && !strings.Contains(l, "BEGINS") && !strings.Contains(l, "writes the same content") && !strings.Contains(l, "the write is refused")
 			})
 		}
 		if len(lines) == 0 {
@@ -496,6 +550,23 @@ func (w *World) showTable(t *table) []string {
 	return out
 }
 
+// show lists the peers, with how many routes each instance has learned from who has the address.
+func (h *hub) show() []string {
+	out := []string{}
+	for _, p := range h.peers {
+		owner := "theirs"
+		if p.ours {
+			owner = "ours"
+		}
+		n := h.w.setup.hop(p.Address).Name
+		out = append(out, fmt.Sprintf("%-18s %s AS %d, %s (%s): %d and %d routes", p.Name, p.Address, p.ASN, p.State, owner, len(h.learned[0][n]), len(h.learned[1][n])))
+	}
+	if len(out) == 0 {
+		out = append(out, "no peers")
+	}
+	return out
+}
+
 func (w *World) showNVA(name string) []string {
 	doc := w.document(name)
 	if doc == nil {
@@ -516,8 +587,8 @@ func (w *World) showNVA(name string) []string {
 	return []string{line}
 }
 
-func (w *World) showTarget(t *table) []string {
-	doc := w.targetDocument(t.name)
+func (w *World) showTarget(name string) []string {
+	doc := w.targetDocument(name)
 	out := []string{fmt.Sprintf("%s: %d routes, %d intents, %d names owned", doc.Result.Outcome, doc.Result.Routes, len(doc.Intents), len(doc.Owned))}
 	if doc.Result.Message != "" {
 		out = append(out, doc.Result.Message)

@@ -30,6 +30,8 @@ type Setup struct {
 	MinRemoved int // the guard against removals, of more than half of the routes
 	NVAs       []NVASetup
 	Tables     []TableSetup
+	Hubs       []HubSetup
+	Ranges     []RangeSetup // the first that holds a prefix says by which way it goes; none: udr
 }
 
 // NVASetup is one NVA of the domain file.
@@ -83,6 +85,22 @@ func (s Setup) yaml() string {
 			fmt.Fprintf(&b, "    nvas: [%s]\n", strings.Join(t.NVAs, ", "))
 		}
 	}
+	if len(s.Hubs) > 0 {
+		b.WriteString("routeServers:\n")
+	}
+	for _, h := range s.Hubs {
+		b.WriteString(h.yaml())
+	}
+	if len(s.Ranges) > 0 {
+		b.WriteString("ranges:\n")
+	}
+	for _, r := range s.Ranges {
+		within := " le 32"
+		if r.Prefix.Bits() == 0 { // the default route is named by itself
+			within = ""
+		}
+		fmt.Fprintf(&b, "  - {prefixes: [%s%s], via: %s}\n", r.Prefix, within, r.Via)
+	}
 	return b.String()
 }
 
@@ -124,6 +142,14 @@ func (s Setup) hop(a netip.Addr) NVASetup {
 	return s.NVAs[i]
 }
 
+func (s Setup) nva(name string) NVASetup {
+	i := slices.IndexFunc(s.NVAs, func(n NVASetup) bool { return n.Name == name })
+	if i < 0 {
+		return NVASetup{}
+	}
+	return s.NVAs[i]
+}
+
 func tableID(name string) string {
 	return "/subscriptions/s/resourceGroups/hub/providers/Microsoft.Network/routeTables/" + name
 }
@@ -155,12 +181,15 @@ type World struct {
 	events, wakes *queue
 	blobs         map[string]*blob
 	tables        []*table
+	hubs          []*hub
+	declared      HubSetup // the first of them as it was in the beginning
 	nvas          []*nva
 	functions     *functions
 	own           bool    // the functions are this world's own
 	calls         []*call // that run
 	runs, sweeps  int
 	orders        int
+	rates         map[string]rate // by target
 	etags, parked int
 
 	words []*word          // all that operators have said
@@ -169,6 +198,7 @@ type World struct {
 	cuts      map[path]bool // ways between NVAs that are closed
 	troubles  troubles
 	denied    bool // a write was denied: that is tried again by the sweep only
+	unseen    bool // an NVA's BGP came back, and no event tells of it
 	edited    bool // the domain file was changed: what was true of the old one need not hold
 	story     *[]string
 	violation *Violation
@@ -181,6 +211,7 @@ type troubles struct {
 	bus, store, arm, denied time.Time // until
 	next                    []string  // what the next PUTs get, in scenarios
 	fates                   []operationFate
+	hubFates                []operationFate // of the next operations on peers
 	accidents               []accident
 	locks                   []string        // functions whose next call loses its lock
 	delays                  []time.Duration // of the next events, in scenarios
@@ -189,7 +220,7 @@ type troubles struct {
 
 // Counts is what happened in a world.
 type Counts struct {
-	Steps, Calls, Crashes, Events, PUTs, Applied, Fences, Stale int
+	Steps, Calls, Crashes, Events, PUTs, Applied, Fences, Stale, PeerSteps int
 }
 
 // Violation is an invariant that did not hold.
@@ -214,6 +245,7 @@ func (w *World) violate(invariant, format string, args ...any) {
 type functions struct {
 	world *World
 	etags uint64       // of the store's values
+	clock time.Time    // what was read last
 	idle  []*coroutine // for calls to come
 
 	codecs  documents.Codecs
@@ -258,20 +290,29 @@ func (f *functions) restart(count int) {
 
 // begin gives the functions another world: what they have kept of earlier ones has other ETags, so they know nothing of it.
 func (f *functions) begin(w *World) {
-	f.world = w
+	f.world, f.clock = w, time.Time{}
 	f.cold, f.used = append(f.cold, f.used...), f.used[:0]
+}
+
+// now is the functions' clock: no two readings are the same, as with a real one.
+func (f *functions) now() time.Time {
+	f.clock = f.clock.Add(time.Nanosecond)
+	if f.clock.Before(f.world.now) {
+		f.clock = f.world.now
+	}
+	return f.clock
 }
 
 // newInstance wires the product as cmd/pointsman-handler does.
 func (f *functions) newInstance() *instance {
-	now := func() time.Time { return f.world.now }
+	now := f.now
 	log := slog.New(slog.DiscardHandler)
 	p := ports{f}
 	store := documents.NewStoreOf(f.codecs, p, 1)
 	i := &instance{store: store}
 	i.ingest = &ingest.Ingest{Store: store, Wakes: p, Lot: p, Now: now, Log: log, Patience: 20 * time.Second, Pause: p.pause}
 	i.reconcile = &reconcile.Reconcile{
-		Store: store, Tables: p, Wakes: p, Now: now, Lease: 30 * time.Second, Log: log,
+		Store: store, Tables: p, Wakes: p, Peers: hubPort{f}, Learned: hubPort{f}, Now: now, Lease: 30 * time.Second, Log: log,
 		NewRun: func() string { f.world.runs++; return "run-" + strconv.Itoa(f.world.runs) },
 	}
 	i.sweep = &sweep.Sweep{Store: store, Wakes: p, Now: now, Spread: 5 * time.Second, Log: log}
@@ -294,6 +335,12 @@ func newWorld(s Setup, h Habits, l *luck, f *functions) *World {
 	w.events, w.wakes = newQueue(w, "route-events"), newQueue(w, "reconcile")
 	for _, t := range s.Tables {
 		w.tables = append(w.tables, newTable(w, t.Name))
+	}
+	if len(s.Hubs) > 0 {
+		w.declared = s.Hubs[0]
+	}
+	for _, h := range s.Hubs {
+		w.hubs = append(w.hubs, newHub(w, h.Name))
 	}
 	for _, n := range s.NVAs {
 		w.nvas = append(w.nvas, newNVA(w, n.Name))
