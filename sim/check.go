@@ -452,7 +452,8 @@ func (x witness) wanted() []netip.Prefix {
 //	    silence: down                     the best such one
 //	    silence: hold                     the best such one, or a better silent one that has it already; so too where more than half fell silent at once,
 //	                                      but not where a living one watches the silent one
-//	none such                             any announcer (the one that had it)
+//	none such, but one that is drained    one that lives, or a silent one that has it already, as above
+//	none lives                            any announcer (the one that had it)
 //
 // Best: preference, then metric, then name.
 func (x witness) right(p netip.Prefix, hop netip.Addr) bool {
@@ -463,9 +464,8 @@ func (x witness) right(p netip.Prefix, hop netip.Addr) bool {
 		}
 	}
 	slices.SortFunc(list, func(a, b NVASetup) int { return x.preferred(p, a, b) })
-	best := slices.IndexFunc(list, func(n NVASetup) bool {
-		return !x.drains(n.Name) && (x.w.nva(n.Name).agent != nil || x.w.nva(n.Name).unguarded(x.docs[n.Name]))
-	})
+	lives := func(n NVASetup) bool { return x.w.nva(n.Name).agent != nil || x.w.nva(n.Name).unguarded(x.docs[n.Name]) }
+	best := slices.IndexFunc(list, func(n NVASetup) bool { return !x.drains(n.Name) && lives(n) })
 	at := slices.IndexFunc(list, func(n NVASetup) bool { return n.Hop == hop })
 	if x.haunted() {
 		return at >= 0
@@ -473,10 +473,10 @@ func (x witness) right(p netip.Prefix, hop netip.Addr) bool {
 	switch {
 	case at < 0:
 		return false
-	case best < 0 || at == best:
+	case best < 0 && (lives(list[at]) || !slices.ContainsFunc(list, lives)), at == best:
 		return true
 	}
-	return (x.w.setup.Hold && !x.w.setup.Witness || x.frozen(list[at].Name)) && at < best && x.docs[list[at].Name].Silent() && !x.drains(list[at].Name)
+	return (x.w.setup.Hold && !x.w.setup.Witness || x.frozen(list[at].Name)) && (best < 0 || at < best) && x.docs[list[at].Name].Silent() && !x.drains(list[at].Name)
 }
 
 // haunted reports whether an NVA is dead and nobody will ever notice where the agents watch each other: what it said last accuses others for ever, and they accuse it, who counts

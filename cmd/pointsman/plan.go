@@ -196,7 +196,7 @@ func rule(how config.Selection, c selection.Choice) string {
 	case selection.Returning:
 		return number(several, "is in its hold-down, but no other is up", "are in their hold-down, but no others are up")
 	case selection.LastHolder:
-		return number(several, "is doubtful, but no other is up", "are doubtful, but no others are up")
+		return number(several, "is not up, and neither is any other", "are not up, and neither is any other")
 	}
 	return c.Reason.String()
 }

@@ -99,6 +99,9 @@ type Belief struct {
 	Trusted time.Time
 	// Untold: hold-down is "never", and no operator has said since it came back that it may take prefixes back.
 	Untold bool
+	// LastResort: it is to carry nothing, but nothing says that it cannot. What no other NVA can carry is better off there than on a dead one, as a path in
+	// graceful shutdown is the least preferred one, and not none (RFC 8326).
+	LastResort bool
 }
 
 // String returns state, time and evidence: "down since 2026-05-28T12:03:04Z (expired, cannot be reached by nva-b)".
@@ -277,6 +280,7 @@ func (j *judge) decide(e evidence) Belief {
 	switch {
 	case e.doc.Draining():
 		b.State, b.Why = Draining, e.draining()
+		b.LastResort = !e.doc.Unfit() && !e.silent() && !e.most()
 	case e.doc.Unfit():
 		b.State, b.Why = Down, phrase("its own check failed", e.doc.Report.Reason)
 	case !e.lost():

@@ -83,6 +83,10 @@ var columns = []column{
 	{"frozen", []string{"yes", "no"}},
 }
 
+func columnOf(name string) int {
+	return slices.IndexFunc(columns, func(c column) bool { return c.name == name })
+}
+
 // TestMatrix reads the matrix in the package comment and asks the code for every combination of its columns.
 func TestMatrix(t *testing.T) {
 	rows := matrix(t)
@@ -115,6 +119,11 @@ func TestMatrix(t *testing.T) {
 		}
 		if got := subject.state("a"); got.String() != want {
 			t.Errorf("%v: %s, the matrix says %s", cells, got, want)
+		}
+		at := func(name string) string { return cells[columnOf(name)] }
+		resort := want == "draining" && at("check") == "good" && at("silent") == "no" && at("accused") != "most"
+		if got := subject.judge().Of["a"].LastResort; got != resort {
+			t.Errorf("%v: a last resort: %t", cells, got)
 		}
 	}
 	walk(nil)
@@ -155,9 +164,7 @@ func matches(row, cells []string) bool {
 
 // build makes the world of one combination; it is not possible to be accused without a witness, or frozen in without being lost.
 func build(cells []string) (w *world, possible bool) {
-	at := func(name string) string {
-		return cells[slices.IndexFunc(columns, func(c column) bool { return c.name == name })]
-	}
+	at := func(name string) string { return cells[columnOf(name)] }
 	w = newWorld("a", "w1", "w2", "w3")
 	a := w.docs["a"]
 	if at("draining") == "yes" {

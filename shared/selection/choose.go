@@ -15,14 +15,16 @@ import (
 // trust is how much of it a candidate needs to carry the prefix. Less is asked only where nobody has more.
 type trust uint8
 
-// The levels, the highest first. First come those that are up: nobody else works. Then those that may forward, the likelier first. What is left is dead or
-// asked to carry nothing: the one that is installed stays, since a move between two of those is worth no write.
+// The levels, the highest first. First come those that are up: nobody else works. Then those that may forward, the likelier first. Then those that forward but are
+// to carry nothing. What is left is dead. Of each of the last two sorts the one that is installed stays, since a move between two of those is worth no write.
 const (
 	trusted   trust = iota // no obstacle; or usable and installed
 	up                     // in its hold-down, damped, or untold
 	suspect                // as the state of that name
 	lost                   // control-lost
 	held                   // hold
+	stays                  // draining, a last resort that has the prefix
+	resort                 // draining, a last resort
 	installed              // it has the prefix
 	anybody                // it announces the prefix
 )
@@ -34,7 +36,7 @@ func (t trust) reason() Reason {
 		return Best
 	case up:
 		return Returning
-	case suspect, lost, held, installed, anybody:
+	case suspect, lost, held, stays, resort, installed, anybody:
 	}
 	return LastHolder
 }
@@ -82,6 +84,10 @@ func (x *chooser) may(c Candidate) bool {
 		return c.Belief.State == liveness.ControlLost
 	case held:
 		return c.Belief.State == liveness.Hold
+	case stays:
+		return c.Belief.LastResort && x.installed(c)
+	case resort:
+		return c.Belief.LastResort
 	case installed:
 		return x.installed(c)
 	case anybody:
