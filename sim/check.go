@@ -464,7 +464,9 @@ func (x witness) right(p netip.Prefix, hop netip.Addr) bool {
 		}
 	}
 	slices.SortFunc(list, func(a, b NVASetup) int { return x.preferred(p, a, b) })
-	lives := func(n NVASetup) bool { return x.w.nva(n.Name).agent != nil || x.w.nva(n.Name).unguarded(x.docs[n.Name]) }
+	lives := func(n NVASetup) bool {
+		return x.w.nva(n.Name).agent != nil || x.w.nva(n.Name).unguarded(x.docs[n.Name])
+	}
 	best := slices.IndexFunc(list, func(n NVASetup) bool { return !x.drains(n.Name) && lives(n) })
 	at := slices.IndexFunc(list, func(n NVASetup) bool { return n.Hop == hop })
 	if x.haunted() {
