@@ -273,19 +273,19 @@ func (h *Host) close() error {
 	finished := make(chan struct{})
 	go func() { h.triggers.Wait(); close(finished) }()
 	err := h.server.Shutdown(grace)
+	if err != nil {
+		err = fmt.Errorf("functions host: HTTP requests were still answered after %s and were cut off: %w", h.cfg.Timing.StopGrace, err)
+	}
 	select {
 	case <-finished:
 	case <-grace.Done():
-		if h.running.Load() > 0 { // else it is a link that does not close, which costs nobody anything
-			err = errors.Join(err, grace.Err())
+		if n := h.running.Load(); n > 0 { // else it is a link that does not close, which costs nobody anything
+			err = errors.Join(err, fmt.Errorf("functions host: %d invocations were still running after %s and were killed: %w", n, h.cfg.Timing.StopGrace, grace.Err()))
 		}
 	}
 	h.process.stop()
 	<-h.done
 	h.kill()
 	<-finished // the invocations that outlived the grace have failed by now; their settlements are short
-	if err != nil {
-		err = fmt.Errorf("functions host: invocations were still running after %s and were killed: %w", h.cfg.Timing.StopGrace, err)
-	}
 	return errors.Join(err, h.server.Close(), h.senders.close())
 }

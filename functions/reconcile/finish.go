@@ -18,6 +18,9 @@ import (
 // longestRun bounds a run: an intent that ran out longer ago than this belongs to no living one.
 const longestRun = 10 * time.Minute
 
+// longRun is the share of its lease, 5 s of 30 s, after which a run hands over what it is left.
+const longRun = 6
+
 // ended is how a run of the protocol ended.
 type ended struct {
 	state.Result
@@ -27,7 +30,9 @@ type ended struct {
 }
 
 // finish saves the result and takes the intent back. It is not done when news was left to this run meanwhile, or when another run began that this
-// one did not know of when it found nothing to write: then it must look again.
+// one did not know of when it found nothing to write: then it must look again. A run that has gone on for long hands the news over to a run of its own instead: in a
+// storm there is always news, and a host that ends waits ten seconds for a run before it kills it. The wake for that run is sent after the intent was taken back; a run
+// that dies in between has not completed its own message, which comes again.
 func (x *run) finish(ctx context.Context, e ended) (done bool, err error) {
 	e.At, e.Duration, e.Cause, e.Events = x.Now(), x.Now().Sub(x.started).Seconds(), x.wake.Cause, x.news().Events
 	e.Added, e.Changed, e.Removed = x.total.added, x.total.changed, x.total.removed
@@ -35,9 +40,11 @@ func (x *run) finish(ctx context.Context, e ended) (done bool, err error) {
 		e.Outcome = state.Written // by an earlier pass of this run
 	}
 	seen, known := x.wakes, x.doc.Intents
-	news := false
+	news, handOver, left := false, false, wake.News{}
 	err = x.update(ctx, func(doc *state.Target) {
-		if news = doc.Wakes != seen || e.view != nil && newcomer(doc.Intents, known); news {
+		more, unknown := doc.Wakes != seen, e.view != nil && newcomer(doc.Intents, known)
+		handOver, left = more && !unknown && x.Now().Sub(x.started) > x.Lease/longRun, doc.Left
+		if news = (more || unknown) && !handOver; news {
 			x.wakes = doc.Wakes
 			x.adopted, doc.Left = x.adopted.Join(doc.Left), wake.News{}
 			return
@@ -54,6 +61,9 @@ func (x *run) finish(ctx context.Context, e ended) (done bool, err error) {
 	x.result = e
 	x.report(ctx, e)
 	err = errors.Join(x.followUp(ctx, e), x.agree(ctx))
+	if handOver {
+		err = errors.Join(err, x.again(ctx, x.wake.With(left), "handover", 0, 0))
+	}
 	if e.server != nil {
 		err = errors.Join(err, e.server.lookOn(ctx))
 	}

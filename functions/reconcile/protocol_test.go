@@ -356,6 +356,40 @@ func TestSecondWakeIsLeftToTheRunInFlight(t *testing.T) {
 	}
 }
 
+// A run that has gone on for long ends, and hands what is left to it over to a run of its own: in a storm there is always news. The guard of whoever left it then finds that
+// it was answered.
+func TestALongRunHandsOver(t *testing.T) {
+	for _, tt := range []struct {
+		takes time.Duration
+		want  string // on the bus after the first run
+	}{{lease / 6, "guard in 26s"}, {lease/6 + time.Millisecond, "guard in 25.999s handover in 0s"}} {
+		w := settledWorld(t)
+		others := w.unmanaged()
+		w.said("nva-a", event.Delta, announce(prefix(9)))
+		w.said("nva-b", event.Delta, announce(prefix(10)))
+		first, second := w.queue[0], w.queue[1]
+		once := false
+		w.meddle = func(op string) {
+			if once || op != "write targets/hub/spokes.json" || w.puts == 0 {
+				return
+			}
+			once = true
+			w.deliver(second)
+			w.now = w.now.Add(tt.takes)
+		}
+		w.deliver(first)
+		if got := strings.Join(w.waiting(), " "); got != tt.want {
+			t.Errorf("after %v: on the bus %q, want %q", tt.takes, got, tt.want)
+		}
+		if n := len(w.document().Intents); n > 0 {
+			t.Errorf("after %v: %d intents are left", tt.takes, n)
+		}
+		w.meddle = func(string) {}
+		w.rest()
+		w.atRest(others)
+	}
+}
+
 // The store may answer "conflict" to a run's own write, when its answer was lost and another one wrote on top of it.
 func TestOwnIntentKeepsNobodyAway(t *testing.T) {
 	w := settledWorld(t)

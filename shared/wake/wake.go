@@ -50,6 +50,15 @@ func (w Wake) News() News {
 	return n
 }
 
+// With returns the wake with other news as what led to it.
+func (w Wake) With(n News) Wake {
+	w.Events, w.Sent, w.Traceparent, w.Links, w.Hand = n.Events, n.Sent, "", nil, nil
+	if len(n.Traces) > 0 {
+		w.Traceparent, w.Links = n.Traces[0], n.Traces[1:]
+	}
+	return w
+}
+
 // Join returns both, n's first.
 func (n News) Join(o News) News {
 	if n.Observed.IsZero() || !o.Observed.IsZero() && o.Observed.Before(n.Observed) {

@@ -184,3 +184,13 @@ func TestOlderWakes(t *testing.T) {
 		t.Errorf("%s lacks %q (%v, %v)", m.Body, lost, err, bad)
 	}
 }
+
+// News that are passed on are the same news.
+func TestWithNews(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		w, other := wakes().Draw(t, "wake"), wakes().Draw(t, "other")
+		if diff := cmp.Diff(other.News(), w.With(other.News()).News(), cmpopts.EquateEmpty()); diff != "" {
+			t.Fatal(diff)
+		}
+	})
+}
