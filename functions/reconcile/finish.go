@@ -42,9 +42,9 @@ func (x *run) finish(ctx context.Context, e ended) (done bool, err error) {
 	seen, known := x.wakes, x.doc.Intents
 	news, handOver, left := false, false, wake.News{}
 	err = x.update(ctx, func(doc *state.Target) {
-		more, unknown := doc.Wakes != seen, e.view != nil && newcomer(doc.Intents, known)
-		handOver, left = more && !unknown && x.Now().Sub(x.started) > x.Lease/longRun, doc.Left
-		if news = (more || unknown) && !handOver; news {
+		unknown := e.view != nil && newcomer(doc.Intents, known)
+		news, handOver = x.heed(doc.Wakes != seen, unknown)
+		if left = doc.Left; news {
 			x.wakes = doc.Wakes
 			x.adopted, doc.Left = x.adopted.Join(doc.Left), wake.News{}
 			return
@@ -69,6 +69,13 @@ func (x *run) finish(ctx context.Context, e ended) (done bool, err error) {
 	}
 	x.publish(ctx)
 	return true, err
+}
+
+// heed says what follows from news that were left to this run, and from a run that this one did not know of: it looks again, or hands the news over.
+// An unknown run is always looked after here, because what this run has found may not stand.
+func (x *run) heed(left, unknown bool) (again, handOver bool) {
+	handOver = left && !unknown && x.Now().Sub(x.started) > x.Lease/longRun
+	return (left || unknown) && !handOver, handOver
 }
 
 // newcomer reports whether a run left its intent that is not among those known. It may have read older documents after this run read its

@@ -325,12 +325,7 @@ func TestSecondWakeIsLeftToTheRunInFlight(t *testing.T) {
 			w.said("nva-a", event.Delta, announce(prefix(9)))
 			w.said("nva-b", event.Delta, announce(prefix(10)))
 			first, second := w.queue[0], w.queue[1]
-			once := false
-			w.meddle = func(op string) {
-				if once || op != "write targets/hub/spokes.json" || w.puts == 0 {
-					return
-				}
-				once = true // the result of the first is about to be saved
+			once := w.meanwhile(func() {
 				w.deliver(second)
 				if got := w.waiting(); !slices.Contains(got, "guard in 31s") {
 					t.Errorf("on the bus: %q, want a guard in 31s", got)
@@ -338,9 +333,9 @@ func TestSecondWakeIsLeftToTheRunInFlight(t *testing.T) {
 				if dies {
 					w.fate = nth("", 1, 1, fate{skip: true, crash: true})
 				}
-			}
+			})
 			w.deliver(first)
-			if !once {
+			if !*once {
 				t.Fatal("the second wake was not delivered during the first run")
 			}
 			w.fate, w.meddle = func(string) fate { return fate{} }, func(string) {}
@@ -368,15 +363,10 @@ func TestALongRunHandsOver(t *testing.T) {
 		w.said("nva-a", event.Delta, announce(prefix(9)))
 		w.said("nva-b", event.Delta, announce(prefix(10)))
 		first, second := w.queue[0], w.queue[1]
-		once := false
-		w.meddle = func(op string) {
-			if once || op != "write targets/hub/spokes.json" || w.puts == 0 {
-				return
-			}
-			once = true
+		w.meanwhile(func() {
 			w.deliver(second)
 			w.now = w.now.Add(tt.takes)
-		}
+		})
 		w.deliver(first)
 		if got := strings.Join(w.waiting(), " "); got != tt.want {
 			t.Errorf("after %v: on the bus %q, want %q", tt.takes, got, tt.want)

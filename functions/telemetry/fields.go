@@ -112,7 +112,7 @@ func Fields() []Described {
 		{Liveness, "Ingest, Sweep", "NVAs that are believed to be in another state now, \"DOMAIN/NVA STATE\"; only where outcome events or telemetry are on"},
 		{Domain, "Reconcile", "the target's domain"},
 		{Target, "Reconcile", "the target"},
-		{Cause, "Reconcile", "what the wake says led to it: `NVA/REVISION`, `sweep/…`, `due/…`, `retry/…`, `guard/…`"},
+		{Cause, "Reconcile", "what the wake says led to it: `NVA/REVISION`, `order/…`, `sweep/…` and `drift/…` from outside; `due/…`, `hold-down/…`, `retry/…`, `throttled/…`, `guard/…`, `lost/…`, `handover/…`, `group/…`, `group-look/…`, `route-server/…`, `look/…` from runs before"},
 		{Run, "Reconcile", "the run's name, as in the history"},
 		{Events, "Reconcile", "ids of the events behind it, eight at most"},
 		{Outcome, "Reconcile", "how it ended ([outcomes](operations.md#outcomes-of-a-target)); `left` where the news was left to the run in flight"},
