@@ -155,6 +155,8 @@ func TestSelect(t *testing.T) {
 		{"nothing installed: rather one that could", down, nil, []nva{a("silent"), b("draining"), {name: "c", belief: "up", upFor: old}, {name: "d", belief: "up", upFor: old}}, p + " b last-holder"},
 		{"one that is silent too is dead", down, on("b"), []nva{a("draining silent"), b("silent"), {name: "c", belief: "up", upFor: old}, {name: "d", belief: "up", upFor: old}}, p + " b last-holder"},
 		{"two that are to carry nothing: the installed one", down, on("b"), []nva{a("draining"), b("draining")}, p + " b last-holder"},
+		{"one of two is drained and the other falls silent: frozen", down, on("b"), []nva{a("draining"), b("silent")}, p + " b kept"},
+		{"until the dead one is drained too", down, on("b"), []nva{a("draining"), b("draining silent")}, p + " a last-holder"},
 		{"a doubtful one before one that is to carry nothing", hold, nil, []nva{a("draining"), b("silent")}, p + " b last-holder"},
 		{"frozen keeps", down, on("b"), []nva{a("silent"), b("silent")}, p + " b kept"},
 		{"frozen, but a draining one is left", down, on("a"), []nva{a("draining silent"), b("silent")}, p + " b last-holder"},
