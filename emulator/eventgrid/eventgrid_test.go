@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -206,68 +205,59 @@ func TestSDK(t *testing.T) {
 	}
 }
 
-// hook is a webhook that notes what it gets.
+// hook is a webhook that hands on what it gets and answers with the next status of the test.
 type hook struct {
-	mu     sync.Mutex
-	status int
-	got    []string
-	came   chan struct{}
+	got    chan string
+	status chan int
 }
 
 func (h *hook) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	body, _ := io.ReadAll(r.Body)
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.got = append(h.got, r.Header.Get("Aeg-Event-Type")+" "+r.Header.Get("Content-Type")+" "+string(body))
-	w.WriteHeader(h.status)
-	h.came <- struct{}{}
+	h.got <- r.Header.Get("Aeg-Event-Type") + " " + r.Header.Get("Content-Type") + " " + string(body)
+	w.WriteHeader(<-h.status)
 }
 
-func (h *hook) answers(status int) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.status = status
-}
-
-// System events come to every subscription in the form of their schema, again until they are taken, also at an address that has moved.
+// System events come to every subscription in the form of their schema, again until they are taken, also at an address that has moved. Nothing
+// goes on before the test says so: a delivery waits for its answer, a retry for the end of its pause.
 func TestDelivery(t *testing.T) {
-	again := make(chan int, 10)
-	s := start(t, eventgrid.Config{Retry: func(n int) time.Duration { again <- n; return 0 }, Client: client()})
-	h := &hook{status: http.StatusAccepted, came: make(chan struct{}, 10)}
+	again, pause := make(chan int), make(chan time.Duration)
+	s := start(t, eventgrid.Config{Retry: func(n int) time.Duration { again <- n; return <-pause }, Client: client()})
+	h := &hook{got: make(chan string), status: make(chan int)}
 	first, second := httptest.NewServer(h), httptest.NewServer(h)
 	defer second.Close()
+	comes := func(want string, answer int) {
+		t.Helper()
+		if got := <-h.got; got != want {
+			t.Errorf("delivered: %s, want %s", got, want)
+		}
+		h.status <- answer
+	}
+	const system, third = "Notification application/json; charset=utf-8 ", `[{"id":"c"}]`
 	s.Emit(json.RawMessage(`{"id":"nobody listens"}`))
 	s.Subscribe("drift", first.URL)
 	s.Emit(json.RawMessage(`{"id":"a"}`))
-	<-h.came
+	comes(system+`[{"id":"a"}]`, http.StatusAccepted)
 	s.Emit(json.RawMessage(`{"id":"b","specversion":"1.0"}`))
-	<-h.came
-	h.answers(http.StatusInternalServerError)
+	comes(`Notification application/cloudevents+json; charset=utf-8 {"id":"b","specversion":"1.0"}`, http.StatusNoContent)
 	s.Emit(json.RawMessage(`{"id":"c"}`))
-	<-h.came
+	comes(system+third, http.StatusInternalServerError)
+	if n := <-again; n != 1 {
+		t.Errorf("retry %d came first", n)
+	}
 	first.Close()
+	pause <- 0
+	if n := <-again; n != 2 {
+		t.Errorf("retry %d came after the address was gone", n)
+	}
 	s.Subscribe("drift", second.URL)
-	h.answers(http.StatusOK)
-	<-h.came
+	pause <- 0
+	comes(system+third, http.StatusOK)
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
 	for tries := 0; s.Delivered() < 3; tries++ {
 		if <-tick.C; tries > 10_000 {
 			t.Fatal("not delivered")
 		}
-	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	for i, want := range []string{
-		`Notification application/json; charset=utf-8 [{"id":"a"}]`, `Notification application/cloudevents+json; charset=utf-8 {"id":"b","specversion":"1.0"}`,
-		`Notification application/json; charset=utf-8 [{"id":"c"}]`,
-	} {
-		if h.got[i] != want {
-			t.Errorf("delivery %d: %s, want %s", i, h.got[i], want)
-		}
-	}
-	if n := <-again; n != 1 {
-		t.Errorf("retry %d came first", n)
 	}
 }
 
