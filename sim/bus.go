@@ -5,10 +5,13 @@ import (
 	"strings"
 	"time"
 
+	"github.com/pointsman/pointsman/functions/ingest"
 	"github.com/pointsman/pointsman/functions/invocation"
 	"github.com/pointsman/pointsman/shared/event"
 	"github.com/pointsman/pointsman/shared/fault"
+	"github.com/pointsman/pointsman/shared/message"
 	"github.com/pointsman/pointsman/shared/order"
+	"github.com/pointsman/pointsman/shared/wake"
 )
 
 // maxDeliveries is after how many a message is a dead letter (MaxDeliveryCount of the queues).
@@ -34,9 +37,9 @@ type queue struct {
 type delivery struct {
 	queue    *queue
 	id       string
-	body     []byte
-	event    *event.Event // of route-events; encoded when it is taken
+	event    *event.Event // of route-events
 	word     *word        // of route-events, instead of an event
+	wake     *wake.Wake   // of reconcile
 	sequence int64
 	enqueued time.Time
 	count    int   // deliveries so far
@@ -157,20 +160,35 @@ func (q *queue) take() {
 	q.w.ingest(ready)
 }
 
-// received is the message as the function gets it.
+// received is the message as the function gets it, with its text where the world has texts. An order always has one: whoever checks its signature reads that.
 func (d *delivery) received() invocation.Message {
-	if d.body == nil {
-		d.body = d.encode()
+	m := invocation.Message{ID: d.id, DeliveryCount: d.count, SequenceNumber: d.sequence, EnqueuedAt: d.enqueued}
+	if d.queue.w.habits.Text || d.word != nil {
+		m.Body = d.encode()
 	}
-	return invocation.Message{Body: d.body, ID: d.id, DeliveryCount: d.count, SequenceNumber: d.sequence, EnqueuedAt: d.enqueued}
+	return m
 }
 
-func (d *delivery) encode() []byte {
-	encode := func() ([]byte, error) { return event.Encode(*d.event) }
+// item is the message as Ingest reads it.
+func (d *delivery) item() ingest.Item {
 	if d.word != nil {
-		encode = func() ([]byte, error) { return order.Encode(d.word.Order) }
+		return ingest.Item{Message: d.received(), Order: &d.word.Order}
 	}
-	body, err := encode()
+	return ingest.Item{Message: d.received(), Event: *d.event}
+}
+
+func (d *delivery) encode() (body []byte) {
+	var err error
+	switch {
+	case d.wake != nil:
+		var m message.Message
+		m, err = d.wake.Message()
+		body = m.Body
+	case d.word != nil:
+		body, err = order.Encode(d.word.Order)
+	default:
+		body, err = event.Encode(*d.event)
+	}
 	if err != nil {
 		panic("sim: " + err.Error())
 	}

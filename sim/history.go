@@ -580,7 +580,7 @@ func (w *World) replay() {
 	w.tell("-", "all of history is delivered again")
 	puts, steps := w.counts.PUTs, w.counts.PeerSteps
 	for i, d := range slices.Backward(w.events.history) {
-		twin := &delivery{queue: w.events, id: d.id, body: d.body, event: d.event, word: d.word, sequence: d.sequence, enqueued: d.enqueued}
+		twin := &delivery{queue: w.events, id: d.id, event: d.event, word: d.word, sequence: d.sequence, enqueued: d.enqueued}
 		w.after(time.Duration(i%7)*time.Millisecond, twin.becomeReady)
 	}
 	w.sweepNow()

@@ -9,8 +9,11 @@ import (
 	"strings"
 	"time"
 
+	"github.com/pointsman/pointsman/functions/ingest"
 	"github.com/pointsman/pointsman/functions/invocation"
+	"github.com/pointsman/pointsman/functions/reconcile"
 	"github.com/pointsman/pointsman/shared/fault"
+	"github.com/pointsman/pointsman/shared/wake"
 )
 
 // call is one running call of a function, on a coroutine: it yields how long it wants to wait, and is resumed when that time has passed.
@@ -320,17 +323,17 @@ func (c *call) noAnswer(what, object string) error {
 
 // ingest starts the function for a batch.
 func (w *World) ingest(batch []*delivery) {
-	messages := make([]invocation.Message, len(batch))
+	items := make([]ingest.Item, len(batch))
 	for i, d := range batch {
-		messages[i] = d.received()
+		items[i] = d.item()
 	}
 	w.taking(batch)
 	if w.told() {
 		w.tell("Ingest", "takes %s", describe(batch))
 	}
-	id := mix(hash(messages[0].ID), uint64(messages[0].DeliveryCount))
+	id := mix(hash(batch[0].id), uint64(batch[0].count))
 	c := w.start("Ingest", id, lockTime*10, batch, func(ctx context.Context) error {
-		err := w.instance(id).ingest.Handle(ctx, messages)
+		err := w.take(ctx, w.instance(id).ingest, items)
 		if err == nil {
 			w.merged(batch)
 		}
@@ -342,16 +345,36 @@ func (w *World) ingest(batch []*delivery) {
 // reconcile starts the function for a wake.
 func (w *World) reconcile(d *delivery) {
 	m := d.received()
-	name := targetOf(m.ID)
+	name := d.wake.Target
 	if w.told() {
 		w.tell("Reconcile", "takes %s%s", m.ID, times(m.DeliveryCount))
 	}
 	id := mix(hash(m.ID), uint64(m.DeliveryCount))
 	c := w.start("Reconcile", id, 4*time.Minute, []*delivery{d}, func(ctx context.Context) error {
 		callOf(ctx).isAbout(name)
-		return w.instance(id).reconcile.Handle(ctx, m)
+		return w.wake(ctx, w.instance(id).reconcile, *d.wake, m)
 	})
 	c.maybeLose(2 * w.habits.Faults)
+}
+
+// take gives the messages to Ingest, as texts where they are texts.
+func (w *World) take(ctx context.Context, f *ingest.Ingest, items []ingest.Item) error {
+	if !w.habits.Text {
+		return f.Take(ctx, items, nil)
+	}
+	batch := make([]invocation.Message, len(items))
+	for n, it := range items {
+		batch[n] = it.Message
+	}
+	return f.Handle(ctx, batch)
+}
+
+// wake gives the wake to Reconcile, likewise.
+func (w *World) wake(ctx context.Context, f *reconcile.Reconcile, news wake.Wake, m invocation.Message) error {
+	if !w.habits.Text {
+		return f.Look(ctx, news, m)
+	}
+	return f.Handle(ctx, m)
 }
 
 // isAbout notes which target the call was woken for.
@@ -387,14 +410,6 @@ func (c *call) maybeLose(perMille int) {
 			}
 		}
 	})
-}
-
-// targetOf takes the target out of a wake's id.
-func targetOf(id string) string {
-	if parts := strings.SplitN(id, "/", 3); len(parts) == 3 {
-		return parts[1]
-	}
-	return ""
 }
 
 func times(deliveries int) string {

@@ -165,7 +165,7 @@ func (w *World) again(o *word) {
 func (w *World) deliverAgain(kind, of string) error {
 	for _, d := range slices.Backward(w.events.history) {
 		if d.word != nil && d.word.Kind.String() == kind && d.word.Subject() == of {
-			twin := &delivery{queue: d.queue, id: d.id, body: d.body, word: d.word, sequence: d.sequence, enqueued: d.enqueued, count: 1}
+			twin := &delivery{queue: d.queue, id: d.id, word: d.word, sequence: d.sequence, enqueued: d.enqueued, count: 1}
 			w.tell("bus", "delivers %s again", inOrder(d.word.Order))
 			twin.becomeReady()
 			return nil

@@ -9,9 +9,9 @@ import (
 
 	"github.com/pointsman/pointsman/functions/ingest"
 	"github.com/pointsman/pointsman/shared/fault"
-	"github.com/pointsman/pointsman/shared/message"
 	"github.com/pointsman/pointsman/shared/plan"
 	"github.com/pointsman/pointsman/shared/state"
+	"github.com/pointsman/pointsman/shared/wake"
 )
 
 // ports is the world as the functions see it: documents.Blobs, the senders of wakes, the lot of parked messages, the route tables. A
@@ -155,17 +155,17 @@ func (p ports) Append(ctx context.Context, name string, _ []byte) error {
 }
 
 // Send implements Wakes.
-func (p ports) Send(ctx context.Context, m message.Message, at time.Time) error {
-	w, c := p.f.world, callOf(ctx)
-	f := c.ask(toBus, "send wake", m.ID)
+func (p ports) Send(ctx context.Context, news wake.Wake, at time.Time) error {
+	w, c, id := p.f.world, callOf(ctx), news.ID()
+	f := c.ask(toBus, "send wake", id)
 	if f == lost || w.now.Before(w.troubles.bus) {
-		return c.noAnswer("send wake", m.ID)
+		return c.noAnswer("send wake", id)
 	}
 	if w.told() && at.After(w.now) {
-		w.tell(c.who(), "asks for another look in %v (%s)", at.Sub(w.now).Round(time.Millisecond), m.ID)
+		w.tell(c.who(), "asks for another look in %v (%s)", at.Sub(w.now).Round(time.Millisecond), id)
 	}
-	w.wakes.send(&delivery{id: m.ID, body: m.Body}, at)
-	return c.answer(f, "send wake", m.ID)
+	w.wakes.send(&delivery{id: id, wake: &news}, at)
+	return c.answer(f, "send wake", id)
 }
 
 // Park implements ingest.Lot.

@@ -26,7 +26,7 @@ import (
 	"github.com/pointsman/pointsman/functions/status"
 	"github.com/pointsman/pointsman/functions/sweep"
 	"github.com/pointsman/pointsman/functions/telemetry"
-	"github.com/pointsman/pointsman/shared/message"
+	"github.com/pointsman/pointsman/shared/wake"
 )
 
 // The times that the functions work with.
@@ -64,7 +64,7 @@ func wire(s settings, log *slog.Logger) (map[string]invocation.Function, error) 
 	if err != nil {
 		return nil, fmt.Errorf("route servers: %w", err)
 	}
-	wakes := counted{sender}
+	wakes := wakes{sender}
 	store := documents.NewStore(state, parallelReads)
 	lot := ingest.ShelfLot{Shelf: poison}
 	in := &ingest.Ingest{Store: store, Wakes: wakes, Lot: lot, Now: time.Now, Log: log, Patience: ingestPatience, Pause: pause}
@@ -90,12 +90,15 @@ func wire(s settings, log *slog.Logger) (map[string]invocation.Function, error) 
 	return functions(in, re, sw, st, dr), nil
 }
 
-// counted tells the invocation's record of the wakes that it sends.
-type counted struct{ *servicebus.Sender }
+// wakes puts wakes on the bus, and tells the invocation's record of them.
+type wakes struct{ bus *servicebus.Sender }
 
 // Send implements the functions' ports for wakes.
-func (c counted) Send(ctx context.Context, m message.Message, at time.Time) error {
-	err := c.Sender.Send(ctx, m, at)
+func (s wakes) Send(ctx context.Context, w wake.Wake, at time.Time) error {
+	m, err := w.Message()
+	if err == nil {
+		err = s.bus.Send(ctx, m, at)
+	}
 	if err == nil {
 		telemetry.Of(ctx).Add(telemetry.Wakes, 1)
 	}

@@ -27,7 +27,7 @@ import (
 	"github.com/pointsman/pointsman/functions/reconcile"
 	"github.com/pointsman/pointsman/replay"
 	"github.com/pointsman/pointsman/shared/event"
-	"github.com/pointsman/pointsman/shared/message"
+	"github.com/pointsman/pointsman/shared/wake"
 	"github.com/pointsman/pointsman/test/system"
 )
 
@@ -166,7 +166,7 @@ type cloud struct {
 	*stack.Stack
 	ingest    *ingest.Ingest
 	reconcile *reconcile.Reconcile
-	wakes     []message.Message
+	wakes     []wake.Wake
 	runs      int
 	delivered int64 // sequence number
 }
@@ -211,8 +211,8 @@ func newCloud(dir string) (*cloud, error) {
 }
 
 // Send implements ingest.Wakes and reconcile.Wakes.
-func (c *cloud) Send(_ context.Context, m message.Message, _ time.Time) error {
-	c.wakes = append(c.wakes, m)
+func (c *cloud) Send(_ context.Context, w wake.Wake, _ time.Time) error {
+	c.wakes = append(c.wakes, w)
 	return nil
 }
 
@@ -253,7 +253,7 @@ func (c *cloud) handle(ts *testscript.TestScript, batch []invocation.Message, th
 	c.wakes = nil
 	ts.Check(c.ingest.Handle(context.Background(), batch))
 	for wakes := c.wakes; thenReconcile && len(wakes) > 0; wakes = wakes[1:] {
-		ts.Check(c.reconcile.Handle(context.Background(), invocation.Message{Body: wakes[0].Body, ID: wakes[0].ID}))
+		ts.Check(c.reconcile.Look(context.Background(), wakes[0], invocation.Message{ID: wakes[0].ID()}))
 	}
 }
 

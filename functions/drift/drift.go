@@ -13,7 +13,6 @@ import (
 	"github.com/pointsman/pointsman/functions/ingest"
 	"github.com/pointsman/pointsman/functions/telemetry"
 	"github.com/pointsman/pointsman/shared/fault"
-	"github.com/pointsman/pointsman/shared/message"
 	"github.com/pointsman/pointsman/shared/state"
 	"github.com/pointsman/pointsman/shared/wake"
 )
@@ -28,7 +27,7 @@ type Store interface {
 
 // Wakes sends a wake, to be delivered at once or at a time. It returns nil only when the broker has it; sending twice is harmless.
 type Wakes interface {
-	Send(ctx context.Context, m message.Message, at time.Time) error
+	Send(ctx context.Context, w wake.Wake, at time.Time) error
 }
 
 // Drift is the function. All fields are needed.
@@ -107,12 +106,8 @@ func (d *Drift) take(ctx context.Context, e notice) (result, error) {
 		return "", err
 	}
 	for _, w := range wakes {
-		m, bad := w.Message()
-		if bad == nil {
-			bad = d.Wakes.Send(ctx, m, time.Time{})
-		}
-		if bad != nil {
-			return "", fmt.Errorf("wake %s/%s: %w", w.Domain, w.Target, bad)
+		if err = d.Wakes.Send(ctx, w, time.Time{}); err != nil {
+			return "", fmt.Errorf("wake %s/%s: %w", w.Domain, w.Target, err)
 		}
 		log.InfoContext(ctx, "another hand changed the table of a target", slog.String("domain", w.Domain), slog.String("target", w.Target))
 	}

@@ -15,7 +15,6 @@ import (
 	"github.com/pointsman/pointsman/shared/config"
 	"github.com/pointsman/pointsman/shared/event"
 	"github.com/pointsman/pointsman/shared/fault"
-	"github.com/pointsman/pointsman/shared/message"
 	"github.com/pointsman/pointsman/shared/order"
 	"github.com/pointsman/pointsman/shared/state"
 	"github.com/pointsman/pointsman/shared/wake"
@@ -35,7 +34,7 @@ type Store interface {
 
 // Wakes sends a wake, to be delivered at once or at a time. It returns nil only when the broker has it; sending twice is harmless.
 type Wakes interface {
-	Send(ctx context.Context, m message.Message, at time.Time) error
+	Send(ctx context.Context, w wake.Wake, at time.Time) error
 }
 
 // Lot is where messages are parked that can never be used. Parking one twice is harmless.
@@ -98,11 +97,17 @@ const nearlyDead = 5
 // again, change nothing, and find the flag set: the wakes are sent then. An error gives the whole batch back, but only after all that can be
 // done was done: one NVA's trouble must not keep the others' news.
 func (i *Ingest) Handle(ctx context.Context, batch []invocation.Message) error {
+	noteBatch(ctx, batch)
+	items, parked := i.read(ctx, batch)
+	return i.Take(ctx, items, parked)
+}
+
+// Take is Handle for messages that were read already: items, and those that could not be read and are parked.
+func (i *Ingest) Take(ctx context.Context, items []Item, parked []Parked) error {
 	taken := i.Now()
 	giveUp := taken.Add(i.Patience)
-	parked, groups := i.sort(ctx, batch)
-	noteBatch(ctx, batch)
-	var accepted []item
+	groups := gather(items)
+	var accepted []Item
 	var failed error
 	for _, g := range groups {
 		g.way.taken = taken
@@ -133,7 +138,7 @@ func (i *Ingest) look(ctx context.Context, groups []*group) {
 	}
 	looked := map[string]bool{}
 	for _, g := range groups {
-		again := slices.ContainsFunc(g.items, func(it item) bool { return it.message.DeliveryCount > 1 })
+		again := slices.ContainsFunc(g.items, func(it Item) bool { return it.Message.DeliveryCount > 1 })
 		if (g.wide || again) && g.known && !looked[g.domain] {
 			looked[g.domain] = true
 			i.Beliefs.Look(ctx, g.domain)
@@ -144,47 +149,47 @@ func (i *Ingest) look(ctx context.Context, groups []*group) {
 // group is what one batch holds for one NVA, or for one target.
 type group struct {
 	domain, nva, target string // nva or target is ""
-	items               []item
+	items               []Item
 	known               bool // the domain file has the NVA
 	wide                bool // what is believed of NVAs may have changed, or the NVA is not alone with its name
 	way                 way
 }
 
-type item struct {
-	message invocation.Message
-	event   event.Event
-	order   *order.Order // instead of an event
+// Item is a message with what it says.
+type Item struct {
+	Message invocation.Message
+	Event   event.Event
+	Order   *order.Order // instead of an event
 }
 
 // about returns what the item is about: an NVA or a target of a domain.
-func (it item) about() group {
-	if it.order != nil {
-		return group{domain: it.order.Domain, nva: it.order.NVA, target: it.order.Target}
+func (it Item) about() group {
+	if it.Order != nil {
+		return group{domain: it.Order.Domain, nva: it.Order.NVA, target: it.Order.Target}
 	}
-	return group{domain: it.event.Domain, nva: it.event.NVA}
+	return group{domain: it.Event.Domain, nva: it.Event.NVA}
 }
 
 // id returns the event's or the order's.
-func (it item) id() string {
-	if it.order != nil {
-		return it.order.MessageID()
+func (it Item) id() string {
+	if it.Order != nil {
+		return it.Order.MessageID()
 	}
-	return it.event.ID()
+	return it.Event.ID()
 }
 
 // decode reads an agent's event or an operator's order.
-func decode(m invocation.Message) (item, error) {
+func decode(m invocation.Message) (Item, error) {
 	e, err := event.Decode(m.Body)
 	if err == nil || !order.Is(m.Body) {
-		return item{message: m, event: e}, err
+		return Item{Message: m, Event: e}, err
 	}
 	o, err := order.Decode(m.Body)
-	return item{message: m, order: &o}, err
+	return Item{Message: m, Order: &o}, err
 }
 
-// sort decodes the batch and gathers it by NVA and target, in the order of arrival.
-func (i *Ingest) sort(ctx context.Context, batch []invocation.Message) (parked []Parked, groups []*group) {
-	byName := map[[3]string]*group{}
+// read decodes the batch.
+func (i *Ingest) read(ctx context.Context, batch []invocation.Message) (items []Item, parked []Parked) {
 	for _, m := range batch {
 		if m.DeliveryCount >= nearlyDead {
 			i.Log.WarnContext(ctx, "a message was delivered many times", slog.String("id", m.ID), slog.Int("deliveries", m.DeliveryCount))
@@ -194,6 +199,15 @@ func (i *Ingest) sort(ctx context.Context, batch []invocation.Message) (parked [
 			parked = append(parked, i.park(m, err))
 			continue
 		}
+		items = append(items, it)
+	}
+	return items, parked
+}
+
+// gather gathers the items by NVA and target, in the order of arrival.
+func gather(items []Item) (groups []*group) {
+	byName := map[[3]string]*group{}
+	for _, it := range items {
 		about := it.about()
 		key := [3]string{about.domain, about.nva, about.target}
 		g := byName[key]
@@ -204,7 +218,7 @@ func (i *Ingest) sort(ctx context.Context, batch []invocation.Message) (parked [
 		}
 		g.items = append(g.items, it)
 	}
-	return parked, groups
+	return groups
 }
 
 func (i *Ingest) park(m invocation.Message, why error) Parked {
@@ -270,7 +284,7 @@ func (i *Ingest) take(ctx context.Context, g *group) ([]Parked, error) {
 func (i *Ingest) parkAll(g *group, why error) []Parked {
 	parked := make([]Parked, len(g.items))
 	for n, it := range g.items {
-		parked[n] = i.park(it.message, why)
+		parked[n] = i.park(it.Message, why)
 	}
 	return parked
 }
@@ -344,17 +358,17 @@ func (i *Ingest) mergeAll(doc *state.NVA, g *group) (changed bool, parked []Park
 	g.way.fresh = 0
 	for _, it := range g.items {
 		at := i.enqueued(it)
-		if it.order != nil {
-			o := state.OrderOf(*it.order, at)
+		if it.Order != nil {
+			o := state.OrderOf(*it.Order, at)
 			if doc.Belated(o) {
 				parked = append(parked, i.refuse(it, belated(it, doc.Order.ID, doc.Order.Who)))
 			}
 			changed = doc.Obey(o) || changed
 			continue
 		}
-		news, err := doc.MergeLate(it.event, at, i.Now())
+		news, err := doc.MergeLate(it.Event, at, i.Now())
 		if err != nil {
-			parked = append(parked, i.park(it.message, err))
+			parked = append(parked, i.park(it.Message, err))
 		}
 		if news {
 			g.way.fresh++
@@ -378,11 +392,7 @@ func (i *Ingest) post(ctx context.Context, d *config.Domain, doc *state.NVA, eta
 		fed = d.All()
 	}
 	for _, t := range slices.Concat(d.Units(fed)...) { // the wakes of a group one after the other
-		m, err := wakeFor(d.Name, t.Name, doc, g).Message()
-		if err != nil {
-			return fmt.Errorf("wake %s/%s: %w", d.Name, t.Name, err)
-		}
-		if err = i.Wakes.Send(ctx, m, time.Time{}); err != nil {
+		if err := i.Wakes.Send(ctx, wakeFor(d.Name, t.Name, doc, g), time.Time{}); err != nil {
 			return fmt.Errorf("wake %s/%s: %w", d.Name, t.Name, err)
 		}
 	}

@@ -19,7 +19,6 @@ import (
 	"github.com/pointsman/pointsman/functions/telemetry"
 	"github.com/pointsman/pointsman/shared/event"
 	"github.com/pointsman/pointsman/shared/fault"
-	"github.com/pointsman/pointsman/shared/message"
 	"github.com/pointsman/pointsman/shared/route"
 	"github.com/pointsman/pointsman/shared/stage"
 	"github.com/pointsman/pointsman/shared/state"
@@ -65,7 +64,7 @@ type world struct {
 	fate    func(op string) fate
 	meddle  func(op string)
 	history map[string][]string
-	bodies  [][]byte // of the wakes
+	sent    []wake.Wake
 	record  *telemetry.Record
 }
 
@@ -133,11 +132,11 @@ func (w *world) Append(_ context.Context, name string, line []byte) error {
 	return w.call("append "+name, func() error { w.history[name] = append(w.history[name], string(line)); return nil })
 }
 
-func (w *world) Send(_ context.Context, m message.Message, at time.Time) error {
+func (w *world) Send(_ context.Context, wk wake.Wake, at time.Time) error {
 	if !at.IsZero() {
-		w.t.Errorf("wake %s is scheduled for %s: news is looked at at once", m.ID, at)
+		w.t.Errorf("wake %s is scheduled for %s: news is looked at at once", wk.ID(), at)
 	}
-	return w.call("send "+m.ID, func() error { w.wakes, w.bodies = append(w.wakes, m.ID), append(w.bodies, m.Body); return nil })
+	return w.call("send "+wk.ID(), func() error { w.wakes, w.sent = append(w.wakes, wk.ID()), append(w.sent, wk); return nil })
 }
 
 func (w *world) Park(_ context.Context, p ingest.Parked) error {
@@ -647,10 +646,7 @@ func TestWakeCarriesTheOldestObservation(t *testing.T) {
 		})
 	}
 	w.mustHandle(traced(1, 0, "1"), traced(2, 5*time.Second, "2"), traced(3, 9*time.Second, "3"), traced(4, 7*time.Second, "4"))
-	got, err := wake.Decode(w.bodies[0])
-	if err != nil {
-		t.Fatal(err)
-	}
+	got := w.sent[0]
 	if got.Traceparent != "00-"+strings.Repeat("3", 32)+"-"+strings.Repeat("3", 16)+"-01" || len(got.Links) != 3 || got.Links[0][3] != '1' {
 		t.Errorf("trace %s, links %q", got.Traceparent, got.Links)
 	}

@@ -22,20 +22,20 @@ const (
 )
 
 // accepted returns the group's items but for those that were refused.
-func (g *group) accepted(refused []Parked) []item {
+func (g *group) accepted(refused []Parked) []Item {
 	if len(refused) == 0 {
 		return g.items
 	}
-	return slices.DeleteFunc(slices.Clone(g.items), func(it item) bool {
+	return slices.DeleteFunc(slices.Clone(g.items), func(it Item) bool {
 		return slices.ContainsFunc(refused, func(p Parked) bool {
-			return p.ID == it.message.ID && p.Sequence == it.message.SequenceNumber && p.Body == string(it.message.Body)
+			return p.ID == it.Message.ID && p.Sequence == it.Message.SequenceNumber && p.Body == string(it.Message.Body)
 		})
 	})
 }
 
 // record appends accepted events to the journal, one append for each domain and day. The journal is for people: a line that cannot be
 // written is logged and lost, and nothing waits for it that matters to a route.
-func (i *Ingest) record(ctx context.Context, items []item) {
+func (i *Ingest) record(ctx context.Context, items []Item) {
 	if i.Journal == nil || len(items) == 0 {
 		return
 	}
@@ -57,14 +57,14 @@ type page struct {
 }
 
 // pages gathers the items by domain and day, in the order of arrival.
-func (i *Ingest) pages(ctx context.Context, items []item) []*page {
+func (i *Ingest) pages(ctx context.Context, items []Item) []*page {
 	var all []*page
 	open := map[string]*page{}
 	for _, it := range items {
 		at := i.enqueued(it)
-		line, err := journal.Line(it.message.Body, at)
+		line, err := journal.Line(it.Message.Body, at)
 		if err != nil {
-			i.Log.ErrorContext(ctx, "the journal lacks an event", slog.String("id", it.message.ID), slog.Any("error", err))
+			i.Log.ErrorContext(ctx, "the journal lacks an event", slog.String("id", it.Message.ID), slog.Any("error", err))
 			continue
 		}
 		key := it.about().domain + "/" + at.UTC().Format(time.DateOnly)

@@ -18,7 +18,7 @@ import (
 	"github.com/pointsman/pointsman/shared/event"
 	"github.com/pointsman/pointsman/shared/fault"
 	"github.com/pointsman/pointsman/shared/journal"
-	"github.com/pointsman/pointsman/shared/message"
+	"github.com/pointsman/pointsman/shared/wake"
 	"github.com/pointsman/pointsman/shared/state"
 )
 
@@ -70,7 +70,7 @@ func (w *journalWorld) AppendHistory(context.Context, string, string, time.Time,
 	return w.writeErr
 }
 
-func (w *journalWorld) Send(context.Context, message.Message, time.Time) error {
+func (w *journalWorld) Send(context.Context, wake.Wake, time.Time) error {
 	w.effects = append(w.effects, "wake")
 	return nil
 }

@@ -20,10 +20,10 @@ type way struct {
 }
 
 // first returns the item whose change has waited longest; the first of all where none says since when.
-func (g *group) first() item {
+func (g *group) first() Item {
 	oldest := g.items[0]
 	for _, it := range g.items[1:] {
-		at, then := it.event.Observed, oldest.event.Observed
+		at, then := it.Event.Observed, oldest.Event.Observed
 		if !at.IsZero() && (then.IsZero() || at.Before(then)) {
 			oldest = it
 		}
@@ -37,7 +37,7 @@ func (g *group) sent() stage.Sent {
 		return stage.Sent{}
 	}
 	it := g.first()
-	return stage.Sent{Observed: it.event.Observed, Said: it.event.Time, Queued: it.message.EnqueuedAt, Taken: g.way.taken, Merged: g.way.merged}
+	return stage.Sent{Observed: it.Event.Observed, Said: it.Event.Time, Queued: it.Message.EnqueuedAt, Taken: g.way.taken, Merged: g.way.merged}
 }
 
 // traces returns what a wake carries on: the trace of the item that has waited longest, by Ingest's span where there is one, and those of the others.
@@ -47,14 +47,14 @@ func (g *group) traces() (own string, others []string) {
 	}
 	first := g.first()
 	for _, it := range g.items {
-		if t := it.event.Traceparent; t != "" && t != first.event.Traceparent && len(others) < wake.MaxEvents {
+		if t := it.Event.Traceparent; t != "" && t != first.Event.Traceparent && len(others) < wake.MaxEvents {
 			others = append(others, t)
 		}
 	}
 	if g.way.span.Valid() {
 		return g.way.span.String(), others
 	}
-	return first.event.Traceparent, others
+	return first.Event.Traceparent, others
 }
 
 // begin begins the span of a group: it goes on with the trace of the event that has waited longest, and is linked to the others'. The agents' own
@@ -67,7 +67,7 @@ func begin(ctx context.Context, g *group) *telemetry.Open {
 	for _, it := range g.items {
 		observed(record, it)
 	}
-	parent, _ := trace.Parse(g.first().event.Traceparent)
+	parent, _ := trace.Parse(g.first().Event.Traceparent)
 	span := record.Begin("ingest", parent)
 	_, others := g.traces()
 	for _, text := range others {
@@ -81,12 +81,12 @@ func begin(ctx context.Context, g *group) *telemetry.Open {
 }
 
 // observed tells what happened to an event before it came: the agent saw and gathered the change, and the bus had the event.
-func observed(record *telemetry.Record, it item) {
-	agent, ok := trace.Parse(it.event.Traceparent)
+func observed(record *telemetry.Record, it Item) {
+	agent, ok := trace.Parse(it.Event.Traceparent)
 	if !ok {
 		return
 	}
-	e, said := it.event, it.event.Time
+	e, said := it.Event, it.Event.Time
 	from := e.Observed
 	if from.IsZero() {
 		from = said
@@ -96,7 +96,7 @@ func observed(record *telemetry.Record, it item) {
 		slog.Int("announced", len(e.Announce)), slog.Int("withdrawn", len(e.Withdraw)),
 	}
 	record.Past(telemetry.Span{Name: "observe", Context: agent, Start: from, End: said, Attrs: attrs})
-	queued := it.message.EnqueuedAt
+	queued := it.Message.EnqueuedAt
 	record.Past(telemetry.Span{Name: "publish", Context: agent.Child(record.Fresh()), Parent: agent, Start: said, End: queued})
 }
 
@@ -115,10 +115,10 @@ func noteBatch(ctx context.Context, batch []invocation.Message) {
 func noteMerged(ctx context.Context, g *group, refused, parked int) {
 	record, orders := telemetry.Of(ctx), 0
 	for _, it := range g.items {
-		if it.order != nil {
+		if it.Order != nil {
 			orders++
 		}
-		if c, ok := trace.Parse(it.event.Traceparent); ok {
+		if c, ok := trace.Parse(it.Event.Traceparent); ok {
 			record.Note(telemetry.Traces, c.ID())
 		}
 	}

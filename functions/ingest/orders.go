@@ -16,27 +16,27 @@ import (
 )
 
 // enqueued is when the broker accepted the item.
-func (i *Ingest) enqueued(it item) time.Time {
-	if it.message.EnqueuedAt.IsZero() {
+func (i *Ingest) enqueued(it Item) time.Time {
+	if it.Message.EnqueuedAt.IsZero() {
 		return i.Now()
 	}
-	return it.message.EnqueuedAt
+	return it.Message.EnqueuedAt
 }
 
 // warrant parts a group into what may be taken in, orders as their operators signed them, and the orders that do not count.
 func (i *Ingest) warrant(g *group, d *config.Domain) (warranted *group, refused []Parked) {
-	if !slices.ContainsFunc(g.items, func(it item) bool { return it.order != nil }) {
+	if !slices.ContainsFunc(g.items, func(it Item) bool { return it.Order != nil }) {
 		return g, nil
 	}
 	warranted = &group{domain: g.domain, nva: g.nva, target: g.target, way: g.way}
 	for _, it := range g.items {
-		if it.order != nil {
-			o, err := warrant.Check(it.message.Body, d, i.enqueued(it))
+		if it.Order != nil {
+			o, err := warrant.Check(it.Message.Body, d, i.enqueued(it))
 			if err != nil {
 				refused = append(refused, i.refuse(it, err))
 				continue
 			}
-			it.order = &o
+			it.Order = &o
 		}
 		warranted.items = append(warranted.items, it)
 	}
@@ -44,14 +44,14 @@ func (i *Ingest) warrant(g *group, d *config.Domain) (warranted *group, refused 
 }
 
 // refuse parks an order that does not count.
-func (i *Ingest) refuse(it item, why error) Parked {
-	p := i.park(it.message, why)
+func (i *Ingest) refuse(it Item, why error) Parked {
+	p := i.park(it.Message, why)
 	p.order = true
 	return p
 }
 
 // belated says why a signed order is refused that is older than the one that holds and was accepted after it.
-func belated(it item, id, who string) error {
+func belated(it Item, id, who string) error {
 	return fault.New(fault.Poison, "order %s is refused: the bus accepted it after order %s by %s, and by what was signed it is older", it.id(), id, who).
 		WithAdvice("if you gave it, compare the clocks of the machines that orders are given on, and give it again; else somebody has sent an old order again")
 }
@@ -105,12 +105,9 @@ func (i *Ingest) takeTarget(ctx context.Context, d *config.Domain, g *group) ([]
 	refused = append(refused, late...)
 	obeyed := warranted.accepted(late)
 	for _, it := range obeyed {
-		m, bad := wake.Wake{Domain: d.Name, Target: t.Name, Cause: "order/" + it.order.ID, Events: []string{it.id()}}.Message()
-		if bad == nil {
-			bad = i.Wakes.Send(ctx, m, time.Time{})
-		}
-		if bad != nil {
-			return nil, fmt.Errorf("wake %s/%s: %w", d.Name, t.Name, bad)
+		w := wake.Wake{Domain: d.Name, Target: t.Name, Cause: "order/" + it.Order.ID, Events: []string{it.id()}}
+		if err = i.Wakes.Send(ctx, w, time.Time{}); err != nil {
+			return nil, fmt.Errorf("wake %s/%s: %w", d.Name, t.Name, err)
 		}
 	}
 	i.chronicle(ctx, obeyed, []config.Target{t})
@@ -141,26 +138,26 @@ func (i *Ingest) obey(ctx context.Context, t config.Target, g *group) (late []Pa
 func (i *Ingest) obeyAll(doc *state.Target, g *group) (changed bool, late []Parked) {
 	for _, it := range g.items {
 		at := i.enqueued(it)
-		if doc.Belated(*it.order, at) {
+		if doc.Belated(*it.Order, at) {
 			id, who := doc.Pause.ID, doc.Pause.Who
-			if it.order.Kind.OfPlan() {
+			if it.Order.Kind.OfPlan() {
 				id, who = doc.Approval.ID, doc.Approval.Who
 			}
 			late = append(late, i.refuse(it, belated(it, id, who)))
 		}
-		changed = doc.Obey(*it.order, at) || changed
+		changed = doc.Obey(*it.Order, at) || changed
 	}
 	return changed, late
 }
 
 // chronicle tells the log of the operators' orders among the items, and the histories of the targets that they concern. The history is for people: a line that cannot be
 // written must not undo an order.
-func (i *Ingest) chronicle(ctx context.Context, items []item, targets []config.Target) {
+func (i *Ingest) chronicle(ctx context.Context, items []Item, targets []config.Target) {
 	for _, it := range items {
-		if it.order == nil {
+		if it.Order == nil {
 			continue
 		}
-		o, at := it.order, i.enqueued(it)
+		o, at := it.Order, i.enqueued(it)
 		i.Log.InfoContext(ctx, "operator's order", slog.String("domain", o.Domain), slog.String("order", o.Kind.String()), slog.String("of", o.Subject()), slog.String("plan", o.Plan),
 			slog.String("who", o.Who), slog.String("why", o.Why), slog.String("id", o.ID), slog.String("operator", o.Operator), slog.Time("at", at))
 		for _, t := range targets {

@@ -14,33 +14,33 @@ func (i *Ingest) prove(g *group, keys []signature.Key) (signed *group, refused [
 	}
 	signed = &group{domain: g.domain, nva: g.nva, way: g.way}
 	for _, it := range g.items {
-		if it.order != nil { // an operator's: see warrant
+		if it.Order != nil { // an operator's: see warrant
 			signed.items = append(signed.items, it)
 			continue
 		}
 		e, err := proven(it, keys)
 		if err != nil {
-			refused = append(refused, i.park(it.message, err))
+			refused = append(refused, i.park(it.Message, err))
 			continue
 		}
-		signed.items = append(signed.items, item{message: it.message, event: e})
+		signed.items = append(signed.items, Item{Message: it.Message, Event: e})
 	}
 	return signed, refused
 }
 
 // proven returns the event that was signed. That it is of the NVA whose keys were tried is checked once more: JSON can be written so that what is
 // read depends on the order of its members.
-func proven(it item, keys []signature.Key) (event.Event, error) {
-	content, by, err := signature.Open(it.message.Body, keys)
+func proven(it Item, keys []signature.Key) (event.Event, error) {
+	content, by, err := signature.Open(it.Message.Body, keys)
 	if err != nil {
-		return event.Event{}, fault.New(fault.Poison, "event %s is refused: %w", it.event.ID(), err)
+		return event.Event{}, fault.New(fault.Poison, "event %s is refused: %w", it.Event.ID(), err)
 	}
 	e, err := event.Decode(content)
 	if err != nil {
-		return event.Event{}, fault.New(fault.Poison, "event %s is refused: %w", it.event.ID(), err)
+		return event.Event{}, fault.New(fault.Poison, "event %s is refused: %w", it.Event.ID(), err)
 	}
-	if e.Domain != it.event.Domain || e.NVA != it.event.NVA {
-		return event.Event{}, fault.New(fault.Poison, "event %s is refused: what is signed is of nva %s/%s", it.event.ID(), e.Domain, e.NVA)
+	if e.Domain != it.Event.Domain || e.NVA != it.Event.NVA {
+		return event.Event{}, fault.New(fault.Poison, "event %s is refused: what is signed is of nva %s/%s", it.Event.ID(), e.Domain, e.NVA)
 	}
 	e.SignedBy = by.ID()
 	return e, nil

@@ -57,11 +57,7 @@ func (w *world) byHand(p netip.Prefix, hop netip.Addr) {
 // azureTells sends the wake that an event of Azure's leads to.
 func (w *world) azureTells(id string) {
 	w.t.Helper()
-	m, err := wake.Wake{Domain: "hub", Target: "spokes", Cause: "drift/" + id, Hand: &outcome.Hand{Event: id, At: w.now, By: "kim"}}.Message()
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	w.enqueue(m, w.now)
+	w.enqueue(wake.Wake{Domain: "hub", Target: "spokes", Cause: "drift/" + id, Hand: &outcome.Hand{Event: id, At: w.now, By: "kim"}}, w.now)
 }
 
 // hop returns the next hop of a prefix in the table; invalid: no route.

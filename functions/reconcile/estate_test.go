@@ -21,7 +21,6 @@ import (
 	"github.com/pointsman/pointsman/shared/config"
 	"github.com/pointsman/pointsman/shared/event"
 	"github.com/pointsman/pointsman/shared/fault"
-	"github.com/pointsman/pointsman/shared/message"
 	"github.com/pointsman/pointsman/shared/plan"
 	"github.com/pointsman/pointsman/shared/state"
 	"github.com/pointsman/pointsman/shared/wake"
@@ -244,7 +243,11 @@ func (e *estate) Writes(string) (left int, at time.Time, known bool) {
 }
 
 // Send implements Wakes: the message is delivered to Reconcile when it is due and a call may begin.
-func (e *estate) Send(_ context.Context, m message.Message, at time.Time) error {
+func (e *estate) Send(_ context.Context, w wake.Wake, at time.Time) error {
+	m, err := w.Message()
+	if err != nil {
+		return err
+	}
 	e.locked(busTakes, func() {
 		if e.sent[m.ID] || e.drop(m.ID) {
 			return
@@ -310,11 +313,7 @@ func (e *estate) say(nva string, kind event.Kind, edit func(*event.Event)) {
 // wake puts a wake for the target on the bus.
 func (e *estate) wake(target, cause string) {
 	e.t.Helper()
-	m, err := wake.Wake{Domain: "hub", Target: target, Cause: cause}.Message()
-	if err != nil {
-		e.t.Fatal(err)
-	}
-	if err = e.Send(context.Background(), m, time.Now()); err != nil {
+	if err := e.Send(context.Background(), wake.Wake{Domain: "hub", Target: target, Cause: cause}, time.Now()); err != nil {
 		e.t.Fatal(err)
 	}
 }

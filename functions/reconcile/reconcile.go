@@ -14,7 +14,6 @@ import (
 	"github.com/pointsman/pointsman/shared/budget"
 	"github.com/pointsman/pointsman/shared/config"
 	"github.com/pointsman/pointsman/shared/fault"
-	"github.com/pointsman/pointsman/shared/message"
 	"github.com/pointsman/pointsman/shared/plan"
 	"github.com/pointsman/pointsman/shared/state"
 	"github.com/pointsman/pointsman/shared/wake"
@@ -49,7 +48,7 @@ type Meter interface {
 
 // Wakes sends a wake, to be delivered at once or at a time. It returns nil only when the broker has it; sending twice is harmless.
 type Wakes interface {
-	Send(ctx context.Context, m message.Message, at time.Time) error
+	Send(ctx context.Context, w wake.Wake, at time.Time) error
 }
 
 // Reconcile is the function. All fields but Meter, Topic, Subnets, Peers and Learned are needed.
@@ -91,9 +90,14 @@ func (r *Reconcile) Handle(ctx context.Context, m invocation.Message) error {
 		r.Log.WarnContext(ctx, "wake dropped", slog.String("id", m.ID), slog.Any("error", err))
 		return nil
 	}
+	return r.Look(ctx, w, m)
+}
+
+// Look is Handle for a message that was read already.
+func (r *Reconcile) Look(ctx context.Context, w wake.Wake, m invocation.Message) error {
 	noteMessage(ctx, w, m)
 	log := r.Log.With(slog.String("domain", w.Domain), slog.String("target", w.Target), slog.String("cause", w.Cause))
-	err = r.reconcile(ctx, w, m, log)
+	err := r.reconcile(ctx, w, m, log)
 	if err == nil {
 		return nil
 	}
@@ -159,11 +163,7 @@ func (r *Reconcile) again(ctx context.Context, w wake.Wake, why string, wait tim
 
 func (r *Reconcile) againAt(ctx context.Context, w wake.Wake, why string, at time.Time, attempt int) error {
 	w.Cause, w.Attempt = fmt.Sprintf("%s/%d", why, at.UnixMilli()), attempt
-	m, err := w.Message()
-	if err != nil {
-		return fmt.Errorf("follow-up of %s/%s: %w", w.Domain, w.Target, err)
-	}
-	if err = r.Wakes.Send(ctx, m, at); err != nil {
+	if err := r.Wakes.Send(ctx, w, at); err != nil {
 		return fmt.Errorf("follow-up of %s/%s: %w", w.Domain, w.Target, err)
 	}
 	return nil

@@ -156,11 +156,7 @@ const guardCause = "guard/"
 func (x *run) guard(ctx context.Context, holder state.Intent) error {
 	w := x.wake
 	w.Cause, w.Attempt = guardCause+holder.Run, 0
-	m, err := w.Message()
-	if err != nil {
-		return fmt.Errorf("guard of %s: %w", x.target.Name, err)
-	}
-	if err = x.Wakes.Send(ctx, m, holder.Until.Add(time.Second)); err != nil {
+	if err := x.Wakes.Send(ctx, w, holder.Until.Add(time.Second)); err != nil {
 		return fmt.Errorf("guard of %s: %w", x.target.Name, err)
 	}
 	x.log.DebugContext(ctx, "left to the run in flight", slog.String("run", holder.Run))

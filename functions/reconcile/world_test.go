@@ -305,8 +305,9 @@ func (t *table) apply(tb testing.TB, edit plan.Edit) {
 	}
 }
 
-func (a *actor) Send(_ context.Context, m message.Message, at time.Time) error {
-	return a.call("send "+cause(m), func() error { a.enqueue(m, at); return nil })
+func (a *actor) Send(_ context.Context, w wake.Wake, at time.Time) error {
+	kind, _, _ := strings.Cut(w.Cause, "/")
+	return a.call("send "+kind, func() error { a.enqueue(w, at); return nil })
 }
 
 // Publish is the topic of outcome events.
@@ -323,7 +324,13 @@ func cause(m message.Message) string {
 	return kind
 }
 
-func (w *world) enqueue(m message.Message, at time.Time) {
+// enqueue puts a wake on the bus.
+func (w *world) enqueue(news wake.Wake, at time.Time) {
+	w.t.Helper()
+	m, err := news.Message()
+	if err != nil {
+		w.t.Fatal(err)
+	}
 	if w.sent[m.ID] {
 		return // duplicate detection
 	}
@@ -507,11 +514,7 @@ func (w *world) wake(cause string) {
 
 func (w *world) wakeTarget(target, cause string) {
 	w.t.Helper()
-	m, err := wake.Wake{Domain: "hub", Target: target, Cause: cause}.Message()
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	w.enqueue(m, w.now)
+	w.enqueue(wake.Wake{Domain: "hub", Target: target, Cause: cause}, w.now)
 }
 
 // document returns the target's document as saved.

@@ -10,7 +10,6 @@ import (
 
 	"github.com/pointsman/pointsman/functions/documents"
 	"github.com/pointsman/pointsman/functions/telemetry"
-	"github.com/pointsman/pointsman/shared/message"
 	"github.com/pointsman/pointsman/shared/wake"
 )
 
@@ -22,7 +21,7 @@ type Store interface {
 
 // Wakes sends a wake, to be delivered at once or at a time. It returns nil only when the broker has it; sending twice is harmless.
 type Wakes interface {
-	Send(ctx context.Context, m message.Message, at time.Time) error
+	Send(ctx context.Context, w wake.Wake, at time.Time) error
 }
 
 // Beliefs tells the outside when what is believed of a domain's NVAs has changed, and what could not be told before.
@@ -106,11 +105,7 @@ func (s *Sweep) send(ctx context.Context, units [][]wake.Wake) error {
 	for i, unit := range units {
 		at := start.Add(s.Spread * time.Duration(i) / time.Duration(len(units)))
 		for _, w := range unit {
-			m, err := w.Message()
-			if err == nil {
-				err = s.Wakes.Send(ctx, m, at)
-			}
-			if err != nil {
+			if err := s.Wakes.Send(ctx, w, at); err != nil {
 				failed = errors.Join(failed, fmt.Errorf("sweep %s/%s: %w", w.Domain, w.Target, err))
 			}
 		}

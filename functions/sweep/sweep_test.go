@@ -16,7 +16,7 @@ import (
 	"github.com/pointsman/pointsman/shared/config"
 	"github.com/pointsman/pointsman/shared/fault"
 	"github.com/pointsman/pointsman/shared/located"
-	"github.com/pointsman/pointsman/shared/message"
+	"github.com/pointsman/pointsman/shared/wake"
 )
 
 // estate is the domains with their targets, and the wakes that were sent.
@@ -45,11 +45,11 @@ func (e *estate) Domain(_ context.Context, name string) (documents.Domain, error
 	return d, nil
 }
 
-func (e *estate) Send(_ context.Context, m message.Message, at time.Time) error {
-	if e.refuse != "" && strings.Contains(m.ID, e.refuse) {
+func (e *estate) Send(_ context.Context, w wake.Wake, at time.Time) error {
+	if e.refuse != "" && strings.Contains(w.ID(), e.refuse) {
 		return errors.New("the bus is away")
 	}
-	e.sent = append(e.sent, m.ID+" at "+at.Sub(noon()).String())
+	e.sent = append(e.sent, w.ID()+" at "+at.Sub(noon()).String())
 	return nil
 }
 
