@@ -9,7 +9,7 @@ import (
 )
 
 // archive holds the documents of one world: its store keeps a number for each. Text takes half of a history's time, and most histories can do without: a document is
-// copied where it would be encoded and where it would be decoded, so that nobody shares it with anybody either way.
+// copied where it would be encoded, and nobody changes the copy: the store copies it again for those who may change what they have read.
 type archive struct{ docs []any }
 
 func (a *archive) codecs() documents.Codecs {
@@ -27,7 +27,7 @@ func codecOf[D any](a *archive, clone func(D) D) documents.Codec[D] {
 			if !ok {
 				return doc, fmt.Errorf("number %x is another kind of document", number)
 			}
-			return clone(doc), nil
+			return doc, nil
 		},
 	}
 }

@@ -17,7 +17,7 @@ func (s *Store) Budget(ctx context.Context, subscription string) (*budget.Budget
 		}
 		return b, nil
 	}
-	return read(ctx, s, budgetFile(subscription), "budget of subscription "+subscription, decode, fresh)
+	return read(ctx, s, budgetFile(subscription), "budget of subscription "+subscription, fromText(decode), fresh)
 }
 
 // SaveBudget writes the document if it still has that ETag and returns the new one.

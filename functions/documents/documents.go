@@ -44,8 +44,9 @@ type Store struct {
 	parallel int
 	codecs   Codecs
 	texts    *cache[[]byte]
-	nvas     *cache[*state.NVA] // for those who only read them
-	files    *cache[parsed]     // by their text
+	nvas     *cache[*state.NVA]
+	targets  *cache[*state.Target]
+	files    *cache[parsed] // by their text
 
 	mu      sync.Mutex
 	domains map[string]Domain
@@ -55,7 +56,7 @@ type Store struct {
 // 1,000 prefixes.
 const cacheSize = 4 << 20
 
-// Codec makes text of documents, and documents of text. What it reads belongs to the caller alone.
+// Codec makes text of documents, and documents of text. The store changes nothing of what it reads: those who may want to get copies.
 type Codec[D any] struct {
 	Encode func(D) ([]byte, error)
 	Decode func([]byte) (D, error)
@@ -79,7 +80,8 @@ func NewStore(blobs Blobs, parallel int) *Store { return NewStoreOf(JSON(), blob
 func NewStoreOf(codecs Codecs, blobs Blobs, parallel int) *Store {
 	return &Store{
 		blobs: blobs, parallel: parallel, codecs: codecs, domains: map[string]Domain{},
-		texts: newCache[[]byte](cacheSize), nvas: newCache[*state.NVA](cacheSize), files: newCache[parsed](cacheSize),
+		texts: newCache[[]byte](cacheSize), nvas: newCache[*state.NVA](cacheSize), targets: newCache[*state.Target](cacheSize),
+		files: newCache[parsed](cacheSize),
 	}
 }
 
@@ -220,22 +222,11 @@ func (s *Store) write(ctx context.Context, name string, text []byte, ifMatch str
 
 // NVA returns an NVA's document, the caller's own, and its ETag; a new document with an empty ETag where there is none.
 func (s *Store) NVA(ctx context.Context, domain, name string) (*state.NVA, string, error) {
-	file := nvaFile(domain, name)
-	text, etag, err := s.text(ctx, file)
-	switch {
-	case fault.Is(err, fault.NotFound):
-		return state.NewNVA(domain, name), "", nil
-	case err != nil:
-		return nil, "", fmt.Errorf("document of nva %s/%s: %w", domain, name, err)
-	}
-	if known := s.nvas.get(file); known.is(etag) {
-		return known.doc.Copy(), etag, nil
-	}
-	doc, err := s.codecs.NVA.Decode(text)
+	doc, etag, err := s.sharedNVA(ctx, domain, name)
 	if err != nil {
-		return nil, "", fault.New(fault.Bug, "%w", err)
+		return nil, "", err
 	}
-	return doc, etag, nil
+	return doc.Copy(), etag, nil
 }
 
 // SaveNVA writes the document if it still has that ETag and returns the new one.
@@ -243,25 +234,10 @@ func (s *Store) SaveNVA(ctx context.Context, doc *state.NVA, etag string) (strin
 	return save(ctx, s, nvaFile(doc.Domain, doc.Name), "document of nva "+doc.Domain+"/"+doc.Name, doc, s.codecs.NVA.Encode, etag)
 }
 
-// sharedNVA returns an NVA's document, which belongs to all callers: it must not be changed.
-func (s *Store) sharedNVA(ctx context.Context, domain, name string) (*state.NVA, error) {
-	file := nvaFile(domain, name)
-	text, etag, err := s.text(ctx, file)
-	switch {
-	case fault.Is(err, fault.NotFound):
-		return state.NewNVA(domain, name), nil
-	case err != nil:
-		return nil, fmt.Errorf("document of nva %s/%s: %w", domain, name, err)
-	}
-	if known := s.nvas.get(file); known.is(etag) {
-		return known.doc, nil
-	}
-	doc, err := s.codecs.NVA.Decode(text)
-	if err != nil {
-		return nil, fault.New(fault.Bug, "%w", err)
-	}
-	s.nvas.keep(file, kept[*state.NVA]{doc, etag, len(text)})
-	return doc, nil
+// sharedNVA is NVA with a document that belongs to all callers: it must not be changed.
+func (s *Store) sharedNVA(ctx context.Context, domain, name string) (*state.NVA, string, error) {
+	fresh := func() *state.NVA { return state.NewNVA(domain, name) }
+	return shared(ctx, s, s.nvas, nvaFile(domain, name), "document of nva "+domain+"/"+name, s.codecs.NVA.Decode, fresh)
 }
 
 // NVAs returns the documents of all NVAs of the domain file, by name; those that hold nothing are missing. Other callers may hold the same documents: they must
@@ -269,7 +245,7 @@ func (s *Store) sharedNVA(ctx context.Context, domain, name string) (*state.NVA,
 func (s *Store) NVAs(ctx context.Context, d *config.Domain) (map[string]*state.NVA, error) {
 	docs := make([]*state.NVA, len(d.NVAs))
 	errs := make([]error, len(d.NVAs))
-	s.each(len(d.NVAs), func(i int) { docs[i], errs[i] = s.sharedNVA(ctx, d.Name, d.NVAs[i].Name) })
+	s.each(len(d.NVAs), func(i int) { docs[i], _, errs[i] = s.sharedNVA(ctx, d.Name, d.NVAs[i].Name) })
 	out := map[string]*state.NVA{}
 	for i, doc := range docs {
 		if errs[i] != nil {
@@ -303,9 +279,12 @@ func (s *Store) each(n int, do func(i int)) {
 // names another table.
 func (s *Store) Target(ctx context.Context, domain string, t config.Target) (*state.Target, string, error) {
 	fresh := func() *state.Target { return state.NewTarget(domain, t.Name, t.RouteTable) }
-	doc, etag, err := read(ctx, s, targetFile(domain, t.Name), "document of target "+domain+"/"+t.Name, s.codecs.Target.Decode, fresh)
-	if err != nil || config.SameTable(doc.Table, t.RouteTable) {
-		return doc, etag, err
+	doc, etag, err := shared(ctx, s, s.targets, targetFile(domain, t.Name), "document of target "+domain+"/"+t.Name, s.codecs.Target.Decode, fresh)
+	if err != nil {
+		return nil, "", err
+	}
+	if config.SameTable(doc.Table, t.RouteTable) {
+		return doc.Copy(), etag, nil
 	}
 	other := fresh()
 	other.Outcomes = doc.Outcomes // what is still to be told happened all the same
@@ -319,7 +298,7 @@ func (s *Store) SaveTarget(ctx context.Context, doc *state.Target, etag string) 
 
 // Beliefs returns what was told of a domain's NVAs, and its ETag; a new document with an empty ETag where there is none.
 func (s *Store) Beliefs(ctx context.Context, domain string) (*state.Beliefs, string, error) {
-	return read(ctx, s, beliefsFile(domain), "beliefs of domain "+domain, state.DecodeBeliefs, func() *state.Beliefs { return state.NewBeliefs(domain) })
+	return read(ctx, s, beliefsFile(domain), "beliefs of domain "+domain, fromText(state.DecodeBeliefs), func() *state.Beliefs { return state.NewBeliefs(domain) })
 }
 
 // SaveBeliefs writes the document if it still has that ETag and returns the new one.
@@ -329,7 +308,7 @@ func (s *Store) SaveBeliefs(ctx context.Context, doc *state.Beliefs, etag string
 
 // Orders returns which orders about a domain were refused, and the document's ETag; a new document with an empty ETag where there is none.
 func (s *Store) Orders(ctx context.Context, domain string) (*state.Orders, string, error) {
-	return read(ctx, s, ordersFile(domain), "orders of domain "+domain, state.DecodeOrders, func() *state.Orders { return state.NewOrders(domain) })
+	return read(ctx, s, ordersFile(domain), "orders of domain "+domain, fromText(state.DecodeOrders), func() *state.Orders { return state.NewOrders(domain) })
 }
 
 // SaveOrders writes the document if it still has that ETag and returns the new one.
@@ -339,7 +318,7 @@ func (s *Store) SaveOrders(ctx context.Context, doc *state.Orders, etag string) 
 
 // DriftCounts returns what the function Drift did with Azure's events, and its ETag; a new document with an empty ETag where there is none.
 func (s *Store) DriftCounts(ctx context.Context) (*state.DriftCounts, string, error) {
-	return read(ctx, s, driftFile, "counts of drift", state.DecodeDriftCounts, state.NewDriftCounts)
+	return read(ctx, s, driftFile, "counts of drift", fromText(state.DecodeDriftCounts), state.NewDriftCounts)
 }
 
 // SaveDriftCounts writes the document if it still has that ETag and returns the new one.
@@ -347,8 +326,22 @@ func (s *Store) SaveDriftCounts(ctx context.Context, doc *state.DriftCounts, eta
 	return save(ctx, s, driftFile, "counts of drift", doc, state.EncodeDriftCounts, etag)
 }
 
+// shared is read for documents that are kept as they were decoded: they belong to all callers.
+func shared[D any](ctx context.Context, s *Store, docs *cache[D], name, what string, decode func([]byte) (D, error), fresh func() D) (doc D, etag string, err error) {
+	return read(ctx, s, name, what, func(text []byte, etag string) (D, error) {
+		if known := docs.get(name); known.is(etag) {
+			return known.doc, nil
+		}
+		doc, failed := decode(text)
+		if failed == nil {
+			docs.keep(name, kept[D]{doc, etag, len(text)})
+		}
+		return doc, failed
+	}, fresh)
+}
+
 // read returns a document and its ETag; a fresh one with an empty ETag where there is none.
-func read[D any](ctx context.Context, s *Store, name, what string, decode func([]byte) (D, error), fresh func() D) (doc D, etag string, err error) {
+func read[D any](ctx context.Context, s *Store, name, what string, decode func(text []byte, etag string) (D, error), fresh func() D) (doc D, etag string, err error) {
 	var none D
 	text, etag, err := s.text(ctx, name)
 	if fault.Is(err, fault.NotFound) {
@@ -357,10 +350,15 @@ func read[D any](ctx context.Context, s *Store, name, what string, decode func([
 	if err != nil {
 		return none, "", fmt.Errorf("%s: %w", what, err)
 	}
-	if doc, err = decode(text); err != nil {
+	if doc, err = decode(text, etag); err != nil {
 		return none, "", fault.New(fault.Bug, "%w", err)
 	}
 	return doc, etag, nil
+}
+
+// fromText is a decoder of texts for read.
+func fromText[D any](decode func([]byte) (D, error)) func([]byte, string) (D, error) {
+	return func(text []byte, _ string) (D, error) { return decode(text) }
 }
 
 func save[D any](ctx context.Context, s *Store, name, what string, doc D, encode func(D) ([]byte, error), etag string) (string, error) {

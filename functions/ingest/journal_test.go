@@ -18,8 +18,8 @@ import (
 	"github.com/pointsman/pointsman/shared/event"
 	"github.com/pointsman/pointsman/shared/fault"
 	"github.com/pointsman/pointsman/shared/journal"
-	"github.com/pointsman/pointsman/shared/wake"
 	"github.com/pointsman/pointsman/shared/state"
+	"github.com/pointsman/pointsman/shared/wake"
 )
 
 // journalWorld is a store with one domain of one NVA, and everything else that Ingest needs; effects are noted in their order.

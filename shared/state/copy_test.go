@@ -113,10 +113,9 @@ func TestCopyOfATargetSharesOnlyWhatIsReplaced(t *testing.T) {
 		t.Errorf("the copy differs:\n%s", d)
 	}
 	want := []string{
-		"Target.Intents[0].Writing", "Target.Left.Events", "Target.Left.Traces", "Target.Pending.News.Events", "Target.Pending.News.Traces", "Target.Result.Events",
-		"Target.Result.Blocked", "Target.Result.Refused", "Target.Result.Warnings", "Target.Carried", "Target.Proposal.Added", "Target.Proposal.Changed",
-		"Target.Proposal.Removed", "Target.Subnets", "Target.Written", "Target.Maybe[0]", "Target.Drifted[0].Hands", "Target.Outcomes.Events[0].Data.Events",
-		"Target.Outcomes.Events[0].Data.Routes", "Target.Outcomes.Events[0].Data.Hands", "Target.RouteServer.Learned[0].Heard",
+		"Target.Intents[0].Writing", "Target.Left.Events", "Target.Left.Traces", "Target.Pending", "Target.NoECMP", "Target.Applied", "Target.Result.Events",
+		"Target.Result.Blocked", "Target.Result.Refused", "Target.Result.Warnings", "Target.Carried", "Target.Counts", "Target.Proposal", "Target.Subnets", "Target.Written",
+		"Target.Maybe", "Target.Drifted", "Target.Hands", "Target.Outcomes.Events", "Target.RouteServer.Learned[0].Heard",
 	}
 	if d := diff(want, shared("Target", reflect.ValueOf(n), reflect.ValueOf(c))); d != "" {
 		t.Errorf("shared (-want +got):\n%s", d)

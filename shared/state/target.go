@@ -2,7 +2,6 @@ package state
 
 import (
 	"fmt"
-	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -215,13 +214,10 @@ func NewTarget(domain, name, table string) *Target {
 }
 
 // Copy returns a document that shares nothing with t that a run could change. What a run only ever replaces as a whole is shared: what led to the result, who
-// carries what, the managed routes as written.
+// carries what, the managed routes as written, what waits, what is still to be told.
 func (t *Target) Copy() *Target {
 	c := *t
-	c.Owned, c.Intents, c.Drifted, c.Hands = slices.Clone(t.Owned), slices.Clone(t.Intents), slices.Clone(t.Drifted), slices.Clone(t.Hands)
-	c.Counts, c.Applied, c.Maybe = maps.Clone(t.Counts), maps.Clone(t.Applied), slices.Clone(t.Maybe)
-	c.Pending, c.NoECMP, c.Proposal = copied(t.Pending), copied(t.NoECMP), copied(t.Proposal)
-	c.Outcomes.Events = slices.Clone(t.Outcomes.Events)
+	c.Owned, c.Intents, c.Maybe = slices.Clone(t.Owned), slices.Clone(t.Intents), slices.Clip(t.Maybe)
 	if t.RouteServer != nil {
 		c.RouteServer = t.RouteServer.Copy()
 	}
@@ -274,11 +270,11 @@ func (t *Target) Holds(run string) bool {
 
 // Note records a result and counts its outcome.
 func (t *Target) Note(r Result) {
-	if t.Counts == nil {
-		t.Counts = map[string]uint64{}
+	counts := map[string]uint64{r.Outcome.String(): 1}
+	for outcome, n := range t.Counts {
+		counts[outcome] += n
 	}
-	t.Counts[r.Outcome.String()]++
-	t.Result = r
+	t.Counts, t.Result = counts, r
 	switch r.Outcome {
 	case Written, Unchanged:
 		t.Trouble, t.LastGood = time.Time{}, r.At
