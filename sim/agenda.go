@@ -9,19 +9,18 @@ type agenda struct {
 }
 
 type entry struct {
-	at   time.Time
-	when int64 // at, in nanoseconds: quick to compare
-	n    uint64
-	do   func()
+	at int64 // Unix time in nanoseconds: quick to compare
+	n  uint64
+	do func()
 }
 
 func (e entry) before(o entry) bool {
-	return e.when < o.when || e.when == o.when && e.n < o.n
+	return e.at < o.at || e.at == o.at && e.n < o.n
 }
 
 func (a *agenda) put(at time.Time, do func()) {
 	a.n++
-	a.heap = append(a.heap, entry{at, at.UnixNano(), a.n, do})
+	a.heap = append(a.heap, entry{at.UnixNano(), a.n, do})
 	for i := len(a.heap) - 1; i > 0; {
 		up := (i - 1) / 2
 		if !a.heap[i].before(a.heap[up]) {
@@ -34,7 +33,7 @@ func (a *agenda) put(at time.Time, do func()) {
 
 // take returns the next entry that is due at now or before.
 func (a *agenda) take(now time.Time) (e entry, ok bool) {
-	if len(a.heap) == 0 || a.heap[0].at.After(now) {
+	if len(a.heap) == 0 || a.heap[0].at > now.UnixNano() {
 		return e, false
 	}
 	e = a.heap[0]

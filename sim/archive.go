@@ -13,7 +13,7 @@ import (
 type archive struct{ docs []any }
 
 func (a *archive) codecs() documents.Codecs {
-	return documents.Codecs{NVA: codecOf(a, (*state.NVA).Copy), Target: codecOf(a, (*state.Target).Copy)}
+	return documents.Codecs{NVA: codecOf(a, (*state.NVA).Copy), Target: codecOf(a, (*state.Target).Copy), Line: func(any) ([]byte, error) { return nil, nil }}
 }
 
 func codecOf[D any](a *archive, clone func(D) D) documents.Codec[D] {

@@ -26,6 +26,7 @@ type call struct {
 	messages []*delivery   // whose locks it holds
 
 	on     *coroutine
+	goOn   func() // step
 	handle func(context.Context) error
 
 	err     error
@@ -110,7 +111,7 @@ func (w *World) start(function string, id uint64, limit time.Duration, messages 
 		w: w, function: function, asker: asker{luck: w.luck, id: mix(hash(function), id)}, began: w.now, limit: limit, messages: messages,
 		on: w.functions.coroutine(), handle: handle, documents: map[string]*blob{},
 	}
-	c.on.call = c
+	c.on.call, c.goOn = c, c.step
 	for _, d := range messages {
 		d.holder = c
 	}
@@ -145,7 +146,7 @@ func (c *call) step() {
 	}
 	wait, _ := c.on.next()
 	if c.on.call == c {
-		c.w.after(wait, c.step)
+		c.w.after(wait, c.goOn)
 		return
 	}
 	c.end()

@@ -385,8 +385,8 @@ func (w *World) runUntil(t time.Time) {
 		if !ok {
 			break
 		}
-		if e.at.After(w.now) {
-			w.now = e.at
+		if at := time.Unix(0, e.at).UTC(); at.After(w.now) {
+			w.now = at
 		}
 		w.steps++
 		w.counts.Steps++

@@ -12,6 +12,7 @@ package documents
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"strings"
 	"sync"
@@ -62,15 +63,16 @@ type Codec[D any] struct {
 	Decode func([]byte) (D, error)
 }
 
-// Codecs are those of the documents that nearly every call reads and writes.
+// Codecs are those of what nearly every call reads or writes.
 type Codecs struct {
 	NVA    Codec[*state.NVA]
 	Target Codec[*state.Target]
+	Line   func(any) ([]byte, error) // of a history
 }
 
 // JSON is how documents are stored.
 func JSON() Codecs {
-	return Codecs{NVA: Codec[*state.NVA]{state.EncodeNVA, state.DecodeNVA}, Target: Codec[*state.Target]{state.EncodeTarget, state.DecodeTarget}}
+	return Codecs{NVA: Codec[*state.NVA]{state.EncodeNVA, state.DecodeNVA}, Target: Codec[*state.Target]{state.EncodeTarget, state.DecodeTarget}, Line: json.Marshal}
 }
 
 // NewStore returns a store over blobs that reads at most parallel documents at once; with 1 it makes no goroutine.
@@ -376,9 +378,13 @@ func save[D any](ctx context.Context, s *Store, name, what string, doc D, encode
 }
 
 // AppendHistory adds a line to the target's history of the day of at.
-func (s *Store) AppendHistory(ctx context.Context, domain, target string, at time.Time, line []byte) error {
+func (s *Store) AppendHistory(ctx context.Context, domain, target string, at time.Time, line any) error {
+	text, err := s.codecs.Line(line)
+	if err != nil {
+		return fault.New(fault.Bug, "history of target %s/%s: %w", domain, target, err)
+	}
 	name := fmt.Sprintf("history/%s/%s/%s.jsonl", domain, target, at.UTC().Format(time.DateOnly))
-	if err := s.blobs.Append(ctx, name, append(line, '\n')); err != nil {
+	if err = s.blobs.Append(ctx, name, append(text, '\n')); err != nil {
 		return fmt.Errorf("history of target %s/%s: %w", domain, target, err)
 	}
 	return nil

@@ -400,7 +400,7 @@ func TestHistoryIsKeptByDay(t *testing.T) {
 	b := newBlobs()
 	store := documents.NewStore(b, 1)
 	for _, at := range []time.Time{time.Date(2026, 11, 30, 0, 0, 0, 0, time.UTC), time.Date(2026, 12, 1, 1, 0, 0, 0, time.FixedZone("", 7200))} {
-		if err := store.AppendHistory(t.Context(), "hub", "spokes", at, []byte("{}")); err != nil {
+		if err := store.AppendHistory(t.Context(), "hub", "spokes", at, struct{}{}); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -29,7 +29,7 @@ type Store interface {
 	SaveTarget(ctx context.Context, doc *state.Target, etag string) (newETag string, err error)
 	Orders(ctx context.Context, domain string) (doc *state.Orders, etag string, err error)
 	SaveOrders(ctx context.Context, doc *state.Orders, etag string) (newETag string, err error)
-	AppendHistory(ctx context.Context, domain, target string, at time.Time, line []byte) error
+	AppendHistory(ctx context.Context, domain, target string, at time.Time, line any) error
 }
 
 // Wakes sends a wake, to be delivered at once or at a time. It returns nil only when the broker has it; sending twice is harmless.

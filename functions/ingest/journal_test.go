@@ -65,7 +65,7 @@ func (w *journalWorld) SaveTarget(context.Context, *state.Target, string) (strin
 	return "1", w.saveErr
 }
 
-func (w *journalWorld) AppendHistory(context.Context, string, string, time.Time, []byte) error {
+func (w *journalWorld) AppendHistory(context.Context, string, string, time.Time, any) error {
 	w.effects = append(w.effects, "history")
 	return w.writeErr
 }

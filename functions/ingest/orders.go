@@ -2,7 +2,6 @@ package ingest
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -161,13 +160,10 @@ func (i *Ingest) chronicle(ctx context.Context, items []Item, targets []config.T
 		i.Log.InfoContext(ctx, "operator's order", slog.String("domain", o.Domain), slog.String("order", o.Kind.String()), slog.String("of", o.Subject()), slog.String("plan", o.Plan),
 			slog.String("who", o.Who), slog.String("why", o.Why), slog.String("id", o.ID), slog.String("operator", o.Operator), slog.Time("at", at))
 		for _, t := range targets {
-			line, err := json.Marshal(historyLine{
+			line := historyLine{
 				At: at, Domain: o.Domain, Target: t.Name, Order: state.Said{Kind: o.Kind.String(), NVA: o.NVA, Plan: o.Plan, ID: o.ID, Who: o.Who, Why: o.Why, Operator: o.Operator},
-			})
-			if err == nil {
-				err = i.Store.AppendHistory(ctx, o.Domain, t.Name, at, line)
 			}
-			if err != nil {
+			if err := i.Store.AppendHistory(ctx, o.Domain, t.Name, at, line); err != nil {
 				i.Log.ErrorContext(ctx, "the history lacks an order", slog.String("target", t.Name), slog.String("id", o.ID), slog.Any("error", err))
 			}
 		}

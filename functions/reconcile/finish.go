@@ -2,7 +2,6 @@ package reconcile
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -190,11 +189,7 @@ func (x *run) wrote(ctx context.Context, v view, etagAfter string) {
 	x.total.changed += len(v.plan.Changed)
 	x.total.removed += len(v.plan.Removed)
 	x.noteWrite(ctx, v)
-	line, err := json.Marshal(x.historyLine(v, etagAfter))
-	if err == nil {
-		err = x.Store.AppendHistory(ctx, x.wake.Domain, x.target.Name, x.Now(), line)
-	}
-	if err != nil {
+	if err := x.Store.AppendHistory(ctx, x.wake.Domain, x.target.Name, x.Now(), x.historyLine(v, etagAfter)); err != nil {
 		x.log.ErrorContext(ctx, "the history lacks a line", slog.Any("error", err))
 	}
 }

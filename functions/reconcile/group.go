@@ -2,7 +2,6 @@ package reconcile
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"log/slog"
 	"strings"
@@ -188,11 +187,8 @@ func (x *run) lead(ctx context.Context, f fellows, moved, recovered bool) error 
 
 // agreed adds a line to the history that says how far apart the tables of the group were written. Two runs that end at once may both add one.
 func (x *run) agreed(ctx context.Context, f fellows, s group.Standing) {
-	line, err := json.Marshal(agreement{At: x.Now(), Domain: x.wake.Domain, Target: x.target.Name, Run: x.id, Cause: x.wake.Cause, Group: f.group.Name, View: s.View, Skew: s.Skew.Seconds()})
-	if err == nil {
-		err = x.Store.AppendHistory(ctx, x.wake.Domain, x.target.Name, x.Now(), line)
-	}
-	if err != nil {
+	line := agreement{At: x.Now(), Domain: x.wake.Domain, Target: x.target.Name, Run: x.id, Cause: x.wake.Cause, Group: f.group.Name, View: s.View, Skew: s.Skew.Seconds()}
+	if err := x.Store.AppendHistory(ctx, x.wake.Domain, x.target.Name, x.Now(), line); err != nil {
 		x.log.ErrorContext(ctx, "the history lacks a line", slog.Any("error", err))
 	}
 }

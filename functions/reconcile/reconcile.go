@@ -28,7 +28,7 @@ type Store interface {
 	SaveTarget(ctx context.Context, doc *state.Target, etag string) (newETag string, err error)
 	Budget(ctx context.Context, subscription string) (doc *budget.Budget, etag string, err error)
 	SaveBudget(ctx context.Context, doc *budget.Budget, etag string) (newETag string, err error)
-	AppendHistory(ctx context.Context, domain, target string, at time.Time, line []byte) error
+	AppendHistory(ctx context.Context, domain, target string, at time.Time, line any) error
 }
 
 // Tables reads and writes route tables.

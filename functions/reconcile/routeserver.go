@@ -2,7 +2,6 @@ package reconcile
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -291,11 +290,7 @@ func (s *server) chronicle(ctx context.Context, op *state.PeerOperation, failed 
 		line.Peer.Error, level = failed.Error(), slog.LevelWarn
 	}
 	s.log.LogAttrs(ctx, level, "operation on a peer ended", slog.String("operation", op.String()), slog.Float64("seconds", line.Peer.Seconds), slog.String("error", line.Peer.Error))
-	text, err := json.Marshal(line)
-	if err == nil {
-		err = s.Store.AppendHistory(ctx, s.wake.Domain, s.target.Name, s.Now(), text)
-	}
-	if err != nil {
+	if err := s.Store.AppendHistory(ctx, s.wake.Domain, s.target.Name, s.Now(), line); err != nil {
 		s.log.ErrorContext(ctx, "the history lacks a line", slog.Any("error", err))
 	}
 }
