@@ -157,6 +157,32 @@ func TestForeignAndUnusableEventsAreCounted(t *testing.T) {
 	}
 }
 
+// An event brings the other answer to the fore, that of a table which is written anyway, after a hold-down has ended that only this one had to wait for: one change,
+// not two.
+func TestAnAnswerThatNobodyLookedAfter(t *testing.T) {
+	d, problems := config.Parse("hub.yaml", []byte(`
+domain: hub
+policy: {silence: down, holdDown: 3050ms, writePrice: 0}
+nvas:
+  - {name: nva-a, nextHops: [10.0.0.4], preference: 200, allow: ["10.64.0.0/10 le 24"], maxPrefixes: 3}
+  - {name: nva-b, nextHops: [10.0.0.5], preference: 100, allow: ["10.64.0.0/10 le 24"]}
+  - {name: nva-d, nextHops: [10.0.0.7], preference: 200, allow: ["10.64.0.0/10 le 24"]}
+targets:
+  - {name: spokes, routeTable: `+tableID+`, mode: ecmp}
+`))
+	if len(problems) > 0 {
+		t.Fatal(problems)
+	}
+	a, b, c := &speaker{name: "nva-a", beat: 1}, &speaker{name: "nva-b", beat: 1}, &speaker{name: "nva-d", beat: 1}
+	p, late := prefixes(5), 700*time.Millisecond
+	r := run(t, replay.Config{Domain: d},
+		b.said(0, event.Delta, p[2:3]), a.said(0, event.Delta, p), c.said(late, event.Snapshot, p[:1]),
+		a.said(late, event.Delta, p[2:3], p[1], p[4]), a.said(5700*time.Millisecond, event.Snapshot, p[:1]))
+	if got := r.Targets[0].Changes; got != 5 {
+		t.Errorf("%d changes, want 5: by b, c, a, the end of a hold-down, and a", got)
+	}
+}
+
 // Following events prefix by prefix gives the writes that planning from scratch at every event gives.
 func TestFollowingIsPlanning(t *testing.T) {
 	for range 10 {

@@ -37,7 +37,9 @@ type target struct {
 	counts counts
 	clock  time.Time // up to when the report's prefix-seconds are counted
 
-	changed bool             // what it should hold, by what is in hand
+	settled int              // which of the two answers was the one when notice was taken last
+	batch   int              // counts the notices
+	moved   []moved          // since the last one
 	news    bool             // there is a reason to look
 	account coalesce.Account // of a change that waits
 	fireAt  time.Time        // when it is written; zero: nothing waits
@@ -58,6 +60,13 @@ type cell struct {
 	proper    bool           // ... and the type that we write for them
 	leaves    bool           // it is taken off a next hop that it may not keep
 	want      [2]want        // by settle
+	batch     int            // in which it was last worked out
+}
+
+// moved is a prefix that was worked out again, with what it was to have before.
+type moved struct {
+	slot int
+	was  [2]route.NextHops
 }
 
 // want is what a prefix should have. A storm makes the first prefix leave a dead next hop, and the last one come back, a thousand times: both answers are kept.
@@ -107,7 +116,7 @@ func (c *counts) settle() int { return truth(c.leaves > 0) }
 func (c *counts) now() [gone + 1]int { return c.by[c.settle()] }
 
 func newTarget(w *world, t config.Target, table plan.Table, write time.Duration) *target {
-	x := &target{world: w, cfg: t, price: answer.Price(w.domain, t.Name), write: write, owned: map[string]bool{}, table: table, fed: make([]bool, len(w.members))}
+	x := &target{world: w, cfg: t, price: answer.Price(w.domain, t.Name), write: write, batch: 1, owned: map[string]bool{}, table: table, fed: make([]bool, len(w.members))}
 	x.report.Target = t.Name
 	x.doc = state.NewTarget(w.domain.Name, t.Name, t.RouteTable)
 	x.rules = answer.Rules(w.domain, t, func(name string) bool { return x.owned[strings.ToLower(name)] })
@@ -185,16 +194,38 @@ func (t *target) begin(now time.Time) {
 // note takes notice of what was changed just now, if it is a reason to look at the target.
 func (t *target) note(woken bool) {
 	t.news = t.news || woken
-	if t.changed && woken {
+	if reached(t.lookAt[t.counts.settle()], t.clock) { // the other answer was the one until now, and nobody has looked after this one
+		t.refresh(t.clock)
+	}
+	if woken && t.changed() {
 		t.report.Changes++
 	}
-	t.changed = false
+	t.settled, t.moved = t.counts.settle(), t.moved[:0]
+	t.batch++
+}
+
+// changed reports whether the target should hold something else now than when notice was taken last. What an event changed for a moment only, between two of its
+// prefixes, is no change.
+func (t *target) changed() bool {
+	settle := t.counts.settle()
+	rest := t.counts.differ // of those that were not worked out again
+	for _, m := range t.moved {
+		want := t.cells[m.slot].want
+		if m.was[t.settled] != want[settle].hops {
+			return true
+		}
+		rest -= truth(want[asIs].hops != want[settling].hops)
+	}
+	return settle != t.settled && rest > 0
 }
 
 // update works out again what one prefix should have.
 func (t *target) update(s int) {
 	c := t.cell(s)
-	before, was := t.counts.settle(), c.want
+	if c.batch != t.batch {
+		c.batch = t.batch
+		t.moved = append(t.moved, moved{s, [2]route.NextHops{c.want[asIs].hops, c.want[settling].hops}})
+	}
 	t.counts.add(c, -1)
 	t.choose(s, c)
 	for settle := range c.want {
@@ -203,8 +234,6 @@ func (t *target) update(s int) {
 		t.lookAt[settle] = selection.Sooner(t.lookAt[settle], w.look)
 	}
 	t.counts.add(c, 1)
-	after := t.counts.settle()
-	t.changed = t.changed || was[before].hops != c.want[after].hops || before != after && t.counts.differ > 0
 }
 
 // refresh works out again what every prefix should have.
@@ -216,6 +245,9 @@ func (t *target) refresh(now time.Time) {
 		t.update(s)
 	}
 }
+
+// reached reports whether a time has come; zero: it never does.
+func reached(at, now time.Time) bool { return !at.IsZero() && !now.Before(at) }
 
 func truth(b bool) int {
 	if b {
@@ -276,7 +308,7 @@ func (t *target) candidates(s int, c *cell) []selection.Candidate {
 			continue
 		}
 		t.scratch = append(t.scratch, selection.Candidate{
-			NVA: m.NVA, Metric: h.metric, Belief: m.belief, Since: m.doc.Facts[slot.prefix].Since, Losses: m.doc.Losses[slot.prefix], Told: selection.Told(m.doc),
+			NVA: &m.NVA, Metric: h.metric, Belief: m.belief, Since: m.doc.Facts[slot.prefix].Since, Losses: m.doc.Losses[slot.prefix], Told: selection.Told(m.doc),
 		})
 	}
 	return t.scratch
@@ -326,19 +358,18 @@ func (t *target) due() time.Time {
 
 // look does what is to be done now: end the write in flight, begin one, wait, or nothing.
 func (t *target) look(now time.Time) error {
-	reached := func(at time.Time) bool { return !at.IsZero() && !now.Before(at) }
-	if settle := t.counts.settle(); reached(t.lookAt[settle]) {
+	if settle := t.counts.settle(); reached(t.lookAt[settle], now) {
 		// The prefix that asked for it may have changed its mind since.
-		asked := slices.ContainsFunc(t.cells, func(c cell) bool { return reached(c.want[settle].look) })
+		asked := slices.ContainsFunc(t.cells, func(c cell) bool { return reached(c.want[settle].look, now) })
 		t.refresh(now)
 		t.note(asked)
 	}
-	if reached(t.doneAt) {
+	if reached(t.doneAt, now) {
 		t.end(now)
 		t.note(false)
 		t.news = true
 	}
-	if !t.doneAt.IsZero() || !t.news && !reached(t.fireAt) {
+	if !t.doneAt.IsZero() || !t.news && !reached(t.fireAt, now) {
 		return nil
 	}
 	t.begin(now)
