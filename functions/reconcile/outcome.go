@@ -29,20 +29,21 @@ func (x *run) tell(doc *state.Target, e ended) {
 		before = x.first
 	}
 	x.remember(doc, e)
+	hands := doc.Hands
+	found, condition := x.found(doc, e), x.condition(doc, e)
+	if x.Topic == nil {
+		return
+	}
 	var events []outcome.Event
 	if d := x.changed(before, doc.Written, e); len(d.Routes) > 0 {
 		events = append(events, x.event(outcome.RouteChanged, e, d))
 	}
 	if len(x.repaired) > 0 {
 		d := x.data(e)
-		d.Routes, d.Hands = x.repaired, doc.Hands
+		d.Routes, d.Hands = x.repaired, hands
 		events = append(events, x.event(outcome.DriftRepaired, e, d))
 	}
-	events = append(events, x.found(doc, e)...)
-	events = append(events, x.condition(doc, e)...)
-	if x.Topic != nil {
-		doc.Outcomes.Put(events...)
-	}
+	doc.Outcomes.Put(slices.Concat(events, found, condition)...)
 }
 
 // found keeps the document's list of drifted routes, and tells of new ones that stay as they are.

@@ -24,13 +24,14 @@ import (
 	"github.com/pointsman/pointsman/shared/state"
 )
 
-// View names what a target's table is written by: what of the domain file bears on its group, or on the target alone if it is in none, and what may be expected
-// of each NVA of it. Equal views have equal names, whoever computes them.
+// View names what the tables of a target's group are written by: what of the domain file bears on the group, and what may be expected of each NVA of it. Equal views
+// have equal names, whoever computes them. A target of no group has nobody to agree with, and no view: "".
 func View(d *config.Domain, t config.Target, live liveness.View, now time.Time) string {
-	members := []config.Target{t}
-	if g, grouped := d.GroupOf(t.Name); grouped {
-		members = d.Members(g)
+	g, grouped := d.GroupOf(t.Name)
+	if !grouped {
+		return ""
 	}
+	members := d.Members(g)
 	v := struct {
 		Policy  config.Policy
 		Spread  config.Spread

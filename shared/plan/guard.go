@@ -188,7 +188,7 @@ func hash(p Plan, twins []string) string {
 		list []Change
 	}{{"+", p.Added}, {"~", p.Changed}, {"-", p.Removed}} {
 		for _, c := range part.list {
-			lines = append(lines, fmt.Sprintf("%s %s %s %s %s\n", part.sign, c.Name, c.Prefix, c.From, c.To))
+			lines = append(lines, part.sign+" "+c.Name+" "+c.Prefix.String()+" "+c.From.String()+" "+c.To.String()+"\n")
 		}
 	}
 	for _, name := range twins {

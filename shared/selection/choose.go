@@ -96,7 +96,7 @@ func (x *chooser) may(c Candidate) bool {
 }
 
 // installed reports whether the candidate is a next hop of the prefix in the target.
-func (x *chooser) installed(c Candidate) bool { return Carries(x.How, c.NVA, x.Prefix, x.Installed) }
+func (x *chooser) installed(c Candidate) bool { return Carries(x.How, *c.NVA, x.Prefix, x.Installed) }
 
 // Carries reports whether the NVA has p already, where those are p's next hops in the target.
 func Carries(how config.Selection, n config.NVA, p netip.Prefix, installed route.NextHops) bool {
@@ -167,7 +167,7 @@ func roundUp(t time.Time, wait time.Duration) time.Time {
 func (q Question) Leaves(choice Choice, list []Candidate) bool {
 	return slices.ContainsFunc(q.Installed.Without(choice.NextHops).Addrs(), func(hop netip.Addr) bool {
 		return !slices.ContainsFunc(list, func(c Candidate) bool {
-			return c.Belief.State.Usable() && Carries(q.How, c.NVA, q.Prefix, route.NextHopsOf(hop))
+			return c.Belief.State.Usable() && Carries(q.How, *c.NVA, q.Prefix, route.NextHopsOf(hop))
 		})
 	})
 }
@@ -230,7 +230,7 @@ func (x *chooser) dealt() Choice {
 	var nodes []spread.Node
 	for _, c := range x.list[x.first:] {
 		if x.may(c) && c.NVA.Preference == x.list[x.first].NVA.Preference {
-			nodes = append(nodes, node(c.NVA))
+			nodes = append(nodes, node(*c.NVA))
 		}
 	}
 	return x.of(x.list[named(spread.Best(key, nodes))])

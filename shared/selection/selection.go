@@ -171,7 +171,8 @@ func Select(in Input) Result {
 	s := selector{Input: in, result: Result{Live: liveness.Judge(in.Domain, in.NVAs, in.Now)}}
 	s.spreading = s.spread()
 	byPrefix := map[netip.Prefix][]Candidate{}
-	for _, nva := range in.Domain.NVAs {
+	for i := range in.Domain.NVAs {
+		nva := &in.Domain.NVAs[i]
 		if doc := in.NVAs[nva.Name]; doc != nil && in.Target.Fed(nva.Name) {
 			s.announcements(nva, doc, byPrefix)
 		}
@@ -254,7 +255,7 @@ func (s *selector) spread() *Spreading {
 
 // Candidate is one NVA that announces the prefix in question, and may.
 type Candidate struct {
-	NVA    config.NVA
+	NVA    *config.NVA
 	Metric uint32
 	Belief liveness.Belief
 	Since  time.Time   // since when it announces the prefix without a break; zero: for long
@@ -282,11 +283,12 @@ type selector struct {
 }
 
 // announcements adds what the NVA announces and may announce.
-func (s *selector) announcements(nva config.NVA, doc *state.NVA, byPrefix map[netip.Prefix][]Candidate) {
+func (s *selector) announcements(nva *config.NVA, doc *state.NVA, byPrefix map[netip.Prefix][]Candidate) {
 	c := Candidate{NVA: nva, Belief: s.result.Live.Of[nva.Name], Told: Told(doc)}
-	var allowed []route.Entry
-	for _, e := range doc.RIB() {
-		if why := Refuse(nva, e.Prefix); why != "" {
+	rib := doc.RIB()
+	allowed := rib[:0]
+	for _, e := range rib {
+		if why := Refuse(*nva, e.Prefix); why != "" {
 			s.result.Refused = append(s.result.Refused, Refusal{nva.Name, e.Prefix, why})
 			continue
 		}
@@ -298,7 +300,7 @@ func (s *selector) announcements(nva config.NVA, doc *state.NVA, byPrefix map[ne
 			"announces %d prefixes, maxPrefixes is %d: nothing new is taken from it until it announces fewer or the domain file allows more", len(allowed), nva.MaxPrefixes)})
 	}
 	for _, e := range allowed {
-		if !s.Target.Wants(e.Prefix) || over && !Carries(s.SelectionFor(e.Prefix), nva, e.Prefix, s.Installed[e.Prefix]) {
+		if !s.Target.Wants(e.Prefix) || over && !Carries(s.SelectionFor(e.Prefix), *nva, e.Prefix, s.Installed[e.Prefix]) {
 			continue
 		}
 		if why := Unfronted(s.SelectionFor(e.Prefix), e.Prefix); why != "" {

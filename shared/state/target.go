@@ -177,7 +177,7 @@ type Target struct {
 	Proposal  *Proposal         `json:"proposal,omitempty"` // what the last result that left the table as it was would have written
 	Subnets   []Subnet          `json:"subnets,omitempty"`  // those that use the table, in the order of their ids
 
-	View   string    `json:"view,omitempty"`     // the view (package group) that the table was last brought to
+	View   string    `json:"view,omitempty"`     // the view (package group) that the table was last brought to; empty: the target is in no group
 	ViewAt time.Time `json:"viewSince,omitzero"` // when it was
 
 	Written Record         `json:"written,omitzero"`  // the managed routes as last written
@@ -288,9 +288,13 @@ func (t *Target) Note(r Result) {
 	}
 }
 
-// Reach notes that the table is as the view wants it.
+// Reach notes that the table is as the view wants it; none where the view is empty.
 func (t *Target) Reach(view string, at time.Time) {
-	if t.View != view {
+	switch view {
+	case t.View:
+	case "":
+		t.View, t.ViewAt = "", time.Time{}
+	default:
 		t.View, t.ViewAt = view, at
 	}
 }

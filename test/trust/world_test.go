@@ -21,10 +21,10 @@ import (
 	"github.com/pointsman/pointsman/shared/event"
 	"github.com/pointsman/pointsman/shared/fault"
 	"github.com/pointsman/pointsman/shared/liveness"
-	"github.com/pointsman/pointsman/shared/message"
 	"github.com/pointsman/pointsman/shared/plan"
 	"github.com/pointsman/pointsman/shared/signature"
 	"github.com/pointsman/pointsman/shared/state"
+	"github.com/pointsman/pointsman/shared/wake"
 )
 
 // The NVAs. The thief is preferred to everybody, so that whatever it may carry it gets.
@@ -98,8 +98,8 @@ type blob struct {
 }
 
 type due struct {
-	at time.Time
-	message.Message
+	at   time.Time
+	wake wake.Wake
 }
 
 func newWorld(t fataler, nvas ...string) *world {
@@ -147,11 +147,11 @@ func (w *world) Park(_ context.Context, p ingest.Parked) error {
 }
 func (w *world) Get(_ context.Context, id string) (plan.Table, error) { return w.tables[id], nil }
 
-func (w *world) Send(_ context.Context, m message.Message, at time.Time) error {
+func (w *world) Send(_ context.Context, news wake.Wake, at time.Time) error {
 	if at.Before(w.now) {
 		at = w.now
 	}
-	w.wakes = append(w.wakes, due{at, m})
+	w.wakes = append(w.wakes, due{at, news})
 	return nil
 }
 
@@ -307,18 +307,18 @@ func (w *world) pass(d time.Duration) {
 		if next.at.After(w.now) {
 			w.now = next.at
 		}
-		w.reconcile(next.Message)
+		w.reconcile(next.wake)
 	}
 	w.t.Fatalf("no rest after 1000 wakes")
 }
 
-func (w *world) reconcile(m message.Message) {
+func (w *world) reconcile(news wake.Wake) {
 	w.t.Helper()
 	f := &reconcile.Reconcile{
 		Store: w.store, Tables: w, Wakes: w, Now: func() time.Time { return w.now }, Lease: 30 * time.Second, Log: slog.New(slog.DiscardHandler),
 		NewRun: func() string { w.runs++; return fmt.Sprint("run-", w.runs) },
 	}
-	if err := f.Handle(context.Background(), invocation.Message{Body: m.Body, ID: m.ID, DeliveryCount: 1}); err != nil {
+	if err := f.Look(context.Background(), news, invocation.Message{ID: news.ID(), DeliveryCount: 1}); err != nil {
 		w.t.Fatalf("reconcile: %v", err)
 	}
 }
