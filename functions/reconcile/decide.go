@@ -56,6 +56,9 @@ func (x *run) overruled(v view) bool {
 
 // withheld says how a plan ends that is not written, where that is so.
 func (v view) withheld() (end state.Outcome, code, message string, yes bool) {
+	if v.plan.Empty() {
+		return 0, "", "", false
+	}
 	n := len(v.plan.Edit.Put) + len(v.plan.Edit.Delete)
 	if reason, why, shown := v.onlyShown(); shown {
 		return state.Observed, reason, fmt.Sprintf("%d changes are not written, plan %s: %s", n, v.plan.Hash(), why), true

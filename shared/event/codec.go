@@ -16,7 +16,8 @@ const ContentType = "application/cloudevents+json"
 
 // typePrefix and typeSuffix frame a Kind in the CloudEvents type: "dev.pointsman.route.delta.v1".
 const (
-	typePrefix = "dev.pointsman.route."
+	family     = "dev.pointsman." // of all that Pointsman sends
+	typePrefix = family + "route."
 	typeSuffix = ".v1"
 )
 
@@ -106,9 +107,14 @@ func Decode(body []byte) (Event, error) {
 		return Event{}, fault.New(fault.Poison, "event has specversion %q: want CloudEvents 1.0", w.SpecVersion)
 	}
 	kind, ok := kindOf(w.Type)
-	if !ok {
+	switch {
+	case ok:
+	case strings.HasPrefix(w.Type, family):
 		return Event{}, fault.New(fault.Poison, "event has type %q, which this version does not know", w.Type).
 			WithAdvice("upgrade the function app before the agents")
+	default:
+		return Event{}, fault.New(fault.Poison, "event has type %q: want one of Pointsman's, such as %q", w.Type, typePrefix+Delta.String()+typeSuffix).
+			WithAdvice("only agents and operators' commands send to this queue")
 	}
 	if w.Data == nil {
 		return Event{}, fault.New(fault.Poison, "event %s has no data", w.ID)
