@@ -87,9 +87,10 @@ const (
 	applyObserve = "observe"
 )
 
-// checkSend checks one request that could change a table, when it is sent, against what the run knew then:
+// checkSend checks one request that could change a table, when it is sent, against what the run knew then (docs/configuration.md, Who decides):
 //
-//	observed, or paused behind the document that the run read last    none is sent, not even one with the same content (docs/configuration.md, Who decides)
+//	observed, or paused behind the document that the run read last    none is sent, not even one with the same content
+//	paused behind the document as it is then                          none that changes anything: a run looks before it writes
 //	approve                                                           one that changes nothing, or what the operator saw whose approval stands there, once
 func (t *table) checkSend(c *call, before, after content, edit plan.Edit) {
 	w, apply, said := t.w, t.w.targetSetup(t).Apply, saidOf(c.target)
@@ -98,6 +99,8 @@ func (t *table) checkSend(c *call, before, after content, edit plan.Edit) {
 		w.violate("observe", "table %s is only observed, and a write was sent", t.name)
 	case said.paused():
 		w.violate("pause", "table %s was paused at %v, the run has read that, and it sent a write", t.name, said.hold.at.Sub(start()))
+	case !edit.Empty() && saidOf(w.blobs[c.file]).paused():
+		w.violate("pause", "table %s was paused at %v, and a run that has not looked since sent a write", t.name, saidOf(w.blobs[c.file]).hold.at.Sub(start()))
 	case edit.Empty() || apply != applyApprove:
 	case said.plan == nil:
 		w.violate("approve", "table %s: nobody has approved anything, and a write was sent", t.name)

@@ -117,7 +117,7 @@ func (r *Reconcile) Look(ctx context.Context, w wake.Wake, m invocation.Message)
 //  3. read the NVAs' documents, after the table: whoever wrote a newer table has read its documents before, so these are as new;
 //  4. select and plan; refuse the table of an NVA's own subnet, and leave a plan alone that somebody else decides on (decide.go);
 //  5. nothing to write: read the ETag again, or write the same content if another run left an intent, so that its late write fails;
-//     something to write: save the names of new routes as owned, then ONE conditional write of the whole table;
+//     something to write: save the names of new routes as owned, or read the target's document again, then ONE conditional write of the whole table;
 //  6. read the documents again: if the answer is another one now, go to 2;
 //  7. save the result and take the intent back, then send what must be looked at later. A target of a group looks at the others then
 //     (group.go). What the outside is told comes after that (outcome.go). The message is completed last, by the host.

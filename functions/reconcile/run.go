@@ -351,10 +351,11 @@ func done(edit plan.Edit, table plan.Table) bool {
 }
 
 // own saves the names of the routes that are about to be created. It saves even if they are owned already: that this run still holds the target
-// is what keeps others from forgetting them. Where a run is to be known by its work, it saves what the write will make of the managed routes.
+// is what keeps others from forgetting them. Where a run is to be known by its work, it saves what the write will make of the managed routes. Where there is nothing
+// to save, it reads the document again: what an operator has said since, be it during an earlier write of this run, comes before the write.
 func (x *run) own(ctx context.Context, v view) error {
 	if len(v.plan.Added) == 0 && !x.ahead {
-		return nil
+		return x.reread(ctx)
 	}
 	return x.update(ctx, func(doc *state.Target) {
 		doc.Claim(v.plan.Names())
@@ -384,17 +385,26 @@ func (x *run) update(ctx context.Context, change func(*state.Target)) error {
 		if !fault.Is(err, fault.Conflict) {
 			return err
 		}
-		var doc *state.Target
-		var etag string
-		if doc, etag, err = x.Store.Target(ctx, x.wake.Domain, x.target); err != nil { // the run keeps the document that it has
+		if err = x.reread(ctx); err != nil {
 			return err
-		}
-		x.doc, x.etag = doc, etag
-		if !x.doc.Holds(x.id) {
-			return fault.New(fault.Transient, "run %s on target %s: %w", x.id, x.target.Name, errLost)
 		}
 	}
 	return fmt.Errorf("document of target %s changes faster than it can be saved", x.target.Name)
+}
+
+// reread takes the target's document up as it is now, if this run still holds it. After an error the run keeps the document that it has.
+func (x *run) reread(ctx context.Context) error {
+	doc, etag, err := x.Store.Target(ctx, x.wake.Domain, x.target)
+	if err != nil {
+		return err
+	}
+	if etag != x.etag {
+		x.doc, x.etag = doc, etag
+	}
+	if !x.doc.Holds(x.id) {
+		return fault.New(fault.Transient, "run %s on target %s: %w", x.id, x.target.Name, errLost)
+	}
+	return nil
 }
 
 // stands reports whether the documents still lead to the same answer.
