@@ -38,13 +38,13 @@ func newHistory(seed uint64) *history {
 	h := &history{seed: seed}
 	h.setup = someSetup(ask)
 	h.habits = Habits{
-		Snapshot: time.Minute, Faults: [...]int{0, 2, 5, 10, 20}[ask.pick(5)], FenceMoves: ask.pick(4) > 0, VisibleLate: ask.pick(2) == 0, Dedup: ask.pick(2) == 0,
+		Snapshot: time.Minute, Faults: [...]int{0, 2, 5, 10, 20}[ask.pick(5)], FenceMoves: ask.pick(4) > 0, VisibleLate: ask.pick(2) == 0, Dedup: ask.pick(4) > 0,
 		MaxBytes: [...]int{0, 1250}[ask.pick(2)], Instances: 1 + ask.pick(2), Text: ask.pick(128) == 0,
 	}
 	h.swept, h.again = ask.pick(3) == 0, ask.pick(4) == 0
-	deeds := 1 + ask.pick(3)
+	deeds := 1 + ask.pick(2)
 	h.lasts = 15 * time.Second
-	if ask.pick(8) == 0 {
+	if ask.pick(16) == 0 {
 		deeds, h.lasts = 5+ask.pick(12), 90*time.Second
 	}
 	for range deeds {
