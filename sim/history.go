@@ -42,10 +42,10 @@ func newHistory(seed uint64) *history {
 		MaxBytes: [...]int{0, 1250}[ask.pick(2)], Instances: 1 + ask.pick(2), Text: ask.pick(128) == 0,
 	}
 	h.swept, h.again = ask.pick(3) == 0, ask.pick(4) == 0
-	deeds := 1 + ask.pick(2)
-	h.lasts = 15 * time.Second
-	if ask.pick(16) == 0 {
-		deeds, h.lasts = 5+ask.pick(12), 90*time.Second
+	deeds := 1
+	h.lasts = 10 * time.Second
+	if ask.pick(24) == 0 {
+		deeds, h.lasts = 5+ask.pick(12), time.Minute
 	}
 	for range deeds {
 		h.deeds = append(h.deeds, someDeed(ask, h.setup, h.lasts))
@@ -433,16 +433,16 @@ func (w *World) editDomain(name string) {
 // use puts another domain file in force.
 func (w *World) use(s Setup) {
 	w.setups = append(w.setups, w.setup)
-	w.setup = s
+	w.setup, w.file = s, s.yaml()
 	w.edited = true
-	w.upload(s.yaml())
+	w.upload(w.file)
 }
 
 // breakDomain uploads a file that is not valid; later the last one again.
 func (w *World) breakDomain(d time.Duration) {
 	w.tell("operator", "uploads a domain file that is not valid")
 	w.upload("domain: " + domain + "\nnvas: none\n")
-	w.after(d, func() { w.upload(w.setup.yaml()) })
+	w.after(d, func() { w.upload(w.file) })
 }
 
 // without says what of a history is left out, to find what matters.
@@ -539,7 +539,7 @@ func (w *World) stabilize() {
 	for _, h := range w.hubs {
 		h.down = time.Time{}
 	}
-	w.upload(w.setup.yaml())
+	w.upload(w.file)
 	w.advance(w.habits.Snapshot + 30*time.Second) // every agent has said all that it has, and what comes back has come back
 	w.settleHubs()
 	if w.violation == nil && w.needsSweep() {

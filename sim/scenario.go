@@ -436,7 +436,7 @@ func (w *World) directOperator(what string) error {
 	case what == "uploads a broken file":
 		w.upload("domain: " + domain + "\nnvas: none\n")
 	case what == "repairs the file":
-		w.upload(w.setup.yaml())
+		w.upload(w.file)
 	default:
 		return errWords
 	}

@@ -173,6 +173,7 @@ func start() time.Time { return time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC) }
 type World struct {
 	setup  Setup
 	setups []Setup // that were in force before
+	file   string  // the domain file of the setup
 	habits Habits
 	luck   *luck
 	now    time.Time
@@ -345,9 +346,9 @@ func newWorld(s Setup, h Habits, l *luck, f *functions) *World {
 	for _, n := range s.NVAs {
 		w.nvas = append(w.nvas, newNVA(w, n.Name))
 	}
-	text := s.yaml()
-	w.blobs["accepted/"+domain+".yaml"] = &blob{data: []byte(text), etag: "first"}
-	w.upload(text)
+	w.file = s.yaml()
+	w.blobs["accepted/"+domain+".yaml"] = &blob{data: []byte(w.file), etag: "first"}
+	w.upload(w.file)
 	f.restart(max(h.Instances, 1))
 	return w
 }

@@ -92,6 +92,9 @@ func (x *run) condition(doc *state.Target, e ended) []outcome.Event {
 		now.Since = e.At
 	}
 	doc.Told = now
+	if now.Frozen == was.Frozen && now.Failed == was.Failed {
+		return nil
+	}
 	var events []outcome.Event
 	d := x.data(e)
 	d.Outcome, d.Code, d.Message, d.Since = e.Outcome.String(), e.Code, e.Message, now.Since
