@@ -58,6 +58,7 @@ type round struct {
 // coroutine runs one call after the other. A fresh one for each call would have to grow its stack each time.
 type coroutine struct {
 	call  *call // nil: it is idle
+	ctx   context.Context // by which a call finds itself
 	yield func(time.Duration) bool
 	next  func() (time.Duration, bool)
 	stop  func() // while it is idle
@@ -65,6 +66,7 @@ type coroutine struct {
 
 func newCoroutine() *coroutine {
 	r := &coroutine{}
+	r.ctx = context.WithValue(context.Background(), callKey{}, r)
 	r.next, r.stop = iter.Pull(func(yield func(time.Duration) bool) {
 		r.yield = yield
 		for more := true; more; more = yield(0) {
@@ -97,12 +99,15 @@ func (f *functions) close() {
 // died unwinds a coroutine whose process is gone.
 type died struct{}
 
-// the key under which a call finds itself in its context.
+// the key under which a call's coroutine is in its context.
 type callKey struct{}
 
+// callOf returns the call whose context it is, or nil.
 func callOf(ctx context.Context) *call {
-	c, _ := ctx.Value(callKey{}).(*call)
-	return c
+	if r, ok := ctx.Value(callKey{}).(*coroutine); ok {
+		return r.call
+	}
+	return nil
 }
 
 // start begins a call of a function.
@@ -124,7 +129,7 @@ func (w *World) start(function string, id uint64, limit time.Duration, messages 
 // run is the call from its beginning to its end.
 func (c *call) run() {
 	defer c.unwound()
-	c.err = c.handle(context.WithValue(context.Background(), callKey{}, c))
+	c.err = c.handle(c.on.ctx)
 }
 
 // unwound ends a coroutine whose process died, and turns a panic of the product into a violation.

@@ -113,7 +113,7 @@ func TestCopyOfATargetSharesOnlyWhatIsReplaced(t *testing.T) {
 		t.Errorf("the copy differs:\n%s", d)
 	}
 	want := []string{
-		"Target.Intents[0].Writing", "Target.Left.Events", "Target.Left.Traces", "Target.Pending", "Target.NoECMP", "Target.Applied", "Target.Result.Events",
+		"Target.Owned", "Target.Intents[0].Writing", "Target.Left.Events", "Target.Left.Traces", "Target.Pending", "Target.NoECMP", "Target.Applied", "Target.Result.Events",
 		"Target.Result.Blocked", "Target.Result.Refused", "Target.Result.Warnings", "Target.Carried", "Target.Counts", "Target.Proposal", "Target.Subnets", "Target.Written",
 		"Target.Maybe", "Target.Drifted", "Target.Hands", "Target.Outcomes.Events", "Target.RouteServer.Learned[0].Heard",
 	}

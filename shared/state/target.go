@@ -213,11 +213,11 @@ func NewTarget(domain, name, table string) *Target {
 	return &Target{Schema: firstSchema, Domain: domain, Name: name, Table: table}
 }
 
-// Copy returns a document that shares nothing with t that a run could change. What a run only ever replaces as a whole is shared: what led to the result, who
+// Copy returns a document that shares nothing with t that a run could change. What is only ever replaced as a whole is shared: the names owned, what led to the result, who
 // carries what, the managed routes as written, what waits, what is still to be told.
 func (t *Target) Copy() *Target {
 	c := *t
-	c.Owned, c.Intents, c.Maybe = slices.Clone(t.Owned), slices.Clone(t.Intents), slices.Clip(t.Maybe)
+	c.Intents, c.Maybe = slices.Clone(t.Intents), slices.Clip(t.Maybe)
 	if t.RouteServer != nil {
 		c.RouteServer = t.RouteServer.Copy()
 	}
@@ -236,16 +236,24 @@ func (t *Target) Claim(names []string) bool {
 	grown := false
 	for _, name := range names {
 		name = strings.ToLower(name)
-		if i, found := slices.BinarySearch(t.Owned, name); !found {
-			t.Owned, grown = slices.Insert(t.Owned, i, name), true
+		if t.Owns(name) {
+			continue
 		}
+		if !grown {
+			t.Owned, grown = slices.Clone(t.Owned), true
+		}
+		i, _ := slices.BinarySearch(t.Owned, name)
+		t.Owned = slices.Insert(t.Owned, i, name)
 	}
 	return grown
 }
 
 // Disown forgets all names that keep does not hold.
 func (t *Target) Disown(keep map[string]bool) {
-	t.Owned = slices.DeleteFunc(t.Owned, func(name string) bool { return !keep[name] })
+	gone := func(name string) bool { return !keep[name] }
+	if slices.ContainsFunc(t.Owned, gone) {
+		t.Owned = slices.DeleteFunc(slices.Clone(t.Owned), gone)
+	}
 }
 
 // Holder returns the live intent of another run, if there is one.
