@@ -114,8 +114,11 @@ func (i *Ingest) Take(ctx context.Context, items []Item, parked []Parked) error 
 		refused, err := i.patiently(ctx, g, giveUp)
 		parked = append(parked, refused...)
 		failed = errors.Join(failed, err)
-		if err == nil {
-			i.countRefused(ctx, g.domain, refused)
+		if err != nil {
+			continue
+		}
+		i.countRefused(ctx, g.domain, refused)
+		if i.Journal != nil {
 			accepted = append(accepted, g.accepted(refused)...)
 		}
 	}
@@ -207,12 +210,13 @@ func (i *Ingest) read(ctx context.Context, batch []invocation.Message) (items []
 // gather gathers the items by NVA and target, in the order of arrival.
 func gather(items []Item) (groups []*group) {
 	byName := map[[3]string]*group{}
-	for _, it := range items {
+	for n, it := range items {
 		about := it.about()
 		key := [3]string{about.domain, about.nva, about.target}
 		g := byName[key]
 		if g == nil {
 			g = &about
+			g.items = make([]Item, 0, len(items)-n)
 			byName[key] = g
 			groups = append(groups, g)
 		}
@@ -277,7 +281,9 @@ func (i *Ingest) take(ctx context.Context, g *group) ([]Parked, error) {
 		return parked, err
 	}
 	noteMerged(ctx, signed, len(refused), unusable)
-	i.chronicle(ctx, warranted.accepted(parked), d.Config.FedBy(g.nva))
+	if g.ordered() {
+		i.chronicle(ctx, warranted.accepted(parked), d.Config.FedBy(g.nva))
+	}
 	return parked, nil
 }
 

@@ -22,9 +22,14 @@ func (i *Ingest) enqueued(it Item) time.Time {
 	return it.Message.EnqueuedAt
 }
 
+// ordered reports whether an operator's order is among the items.
+func (g *group) ordered() bool {
+	return slices.ContainsFunc(g.items, func(it Item) bool { return it.Order != nil })
+}
+
 // warrant parts a group into what may be taken in, orders as their operators signed them, and the orders that do not count.
 func (i *Ingest) warrant(g *group, d *config.Domain) (warranted *group, refused []Parked) {
-	if !slices.ContainsFunc(g.items, func(it Item) bool { return it.Order != nil }) {
+	if !g.ordered() {
 		return g, nil
 	}
 	warranted = &group{domain: g.domain, nva: g.nva, target: g.target, way: g.way}

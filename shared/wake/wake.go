@@ -61,6 +61,9 @@ func (w Wake) With(n News) Wake {
 
 // Join returns both, n's first.
 func (n News) Join(o News) News {
+	if len(o.Events) == 0 && len(o.Traces) == 0 && o.Sent == (stage.Sent{}) {
+		return n
+	}
 	if n.Observed.IsZero() || !o.Observed.IsZero() && o.Observed.Before(n.Observed) {
 		n.Sent = o.Sent
 	}
