@@ -39,7 +39,7 @@ func newHistory(seed uint64) *history {
 	h.setup = someSetup(ask)
 	h.habits = Habits{
 		Snapshot: time.Minute, Faults: [...]int{0, 2, 5, 10, 20}[ask.pick(5)], FenceMoves: ask.pick(4) > 0, VisibleLate: ask.pick(2) == 0, Dedup: ask.pick(4) > 0,
-		MaxBytes: [...]int{0, 1250}[ask.pick(2)], Instances: 1 + ask.pick(2), Text: ask.pick(128) == 0,
+		MaxBytes: [...]int{0, 1250}[ask.pick(2)], Instances: 1 + ask.pick(2), Text: ask.pick(256) == 0,
 	}
 	h.swept, h.again = ask.pick(3) == 0, ask.pick(4) == 0
 	deeds := 1

@@ -57,7 +57,7 @@ type round struct {
 
 // coroutine runs one call after the other. A fresh one for each call would have to grow its stack each time.
 type coroutine struct {
-	call  *call // nil: it is idle
+	call  *call           // nil: it is idle
 	ctx   context.Context // by which a call finds itself
 	yield func(time.Duration) bool
 	next  func() (time.Duration, bool)

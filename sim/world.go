@@ -14,6 +14,8 @@ import (
 	"github.com/pointsman/pointsman/functions/ingest"
 	"github.com/pointsman/pointsman/functions/reconcile"
 	"github.com/pointsman/pointsman/functions/sweep"
+	"github.com/pointsman/pointsman/shared/config"
+	"github.com/pointsman/pointsman/shared/located"
 )
 
 // domain is the name of the only domain of a world.
@@ -250,7 +252,8 @@ type functions struct {
 	idle  []*coroutine // for calls to come
 
 	codecs  documents.Codecs
-	archive archive // of this world, unless the store holds text
+	files   map[string]domainFile // by their text; they are few
+	archive archive               // of this world, unless the store holds text
 
 	running    []*instance // in this world
 	cold, used []*instance // that have not been in it yet, that have
@@ -265,11 +268,28 @@ type instance struct {
 }
 
 func newFunctions(h Habits) *functions {
-	f := &functions{codecs: documents.JSON()}
+	f := &functions{codecs: documents.JSON(), files: map[string]domainFile{}}
 	if !h.Text {
 		f.codecs = f.archive.codecs()
 	}
+	f.codecs.Domain = f.parse
 	return f
+}
+
+// domainFile is what a domain file says.
+type domainFile struct {
+	config   *config.Domain
+	problems located.Problems
+}
+
+// parse reads a domain file, each text once for all processes and worlds.
+func (f *functions) parse(name string, text []byte) (*config.Domain, located.Problems) {
+	file, known := f.files[string(text)]
+	if !known {
+		file.config, file.problems = config.Parse(name, text)
+		f.files[string(text)] = file
+	}
+	return file.config, file.problems
 }
 
 // restart puts processes in the place of those that ran: they know nothing of this world but the domain file.

@@ -68,11 +68,12 @@ type Codecs struct {
 	NVA    Codec[*state.NVA]
 	Target Codec[*state.Target]
 	Line   func(any) ([]byte, error) // of a history
+	Domain func(file string, text []byte) (*config.Domain, located.Problems)
 }
 
 // JSON is how documents are stored.
 func JSON() Codecs {
-	return Codecs{NVA: Codec[*state.NVA]{state.EncodeNVA, state.DecodeNVA}, Target: Codec[*state.Target]{state.EncodeTarget, state.DecodeTarget}, Line: json.Marshal}
+	return Codecs{NVA: Codec[*state.NVA]{state.EncodeNVA, state.DecodeNVA}, Target: Codec[*state.Target]{state.EncodeTarget, state.DecodeTarget}, Line: json.Marshal, Domain: config.Parse}
 }
 
 // NewStore returns a store over blobs that reads at most parallel documents at once; with 1 it makes no goroutine.
@@ -133,20 +134,20 @@ type parsed struct {
 	problems located.Problems
 }
 
-// parse is the function parse, done once for a text: the last valid file was the newest before, and a mistake is mended by what was there.
+// parse is parseNew, done once for a text: the last valid file was the newest before, and a mistake is mended by what was there.
 func (s *Store) parse(name string, text []byte) (*config.Domain, located.Problems) {
 	key := name + ": " + string(text)
 	p := s.files.get(key).doc
 	if p.config == nil && p.problems == nil {
-		p.config, p.problems = parse(name, text)
+		p.config, p.problems = s.parseNew(name, text)
 		s.files.keep(key, kept[parsed]{doc: p, size: len(text)})
 	}
 	return p.config, p.problems
 }
 
-// parse checks also that the file is about the domain that its name says.
-func parse(name string, text []byte) (*config.Domain, located.Problems) {
-	d, problems := config.Parse(domainFile(name), text)
+// parseNew checks also that the file is about the domain that its name says.
+func (s *Store) parseNew(name string, text []byte) (*config.Domain, located.Problems) {
+	d, problems := s.codecs.Domain(domainFile(name), text)
 	if d != nil && d.Name != name {
 		return nil, located.Problems{{File: domainFile(name), Field: "domain", Text: fmt.Sprintf("found %s, want %s as the file's name says", d.Name, name)}}
 	}

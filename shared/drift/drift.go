@@ -22,17 +22,18 @@ func Find(t plan.Table, rules plan.Rules, written state.Record, maybe ...state.R
 	if written == nil {
 		return nil
 	}
-	was, is := written.Hops(), managed(t, rules)
+	is := managed(t, rules)
 	var out []state.Drift
-	for p, w := range was {
-		if is[p] != w {
-			out = append(out, state.Drift{Prefix: p, Wrote: w, Found: is[p]})
+	for hop, prefixes := range written {
+		for _, p := range prefixes {
+			if is[p] != hop {
+				out = append(out, state.Drift{Prefix: p, Wrote: hop, Found: is[p]})
+			}
+			delete(is, p)
 		}
 	}
 	for p, found := range is {
-		if _, known := was[p]; !known {
-			out = append(out, state.Drift{Prefix: p, Found: found})
-		}
+		out = append(out, state.Drift{Prefix: p, Found: found})
 	}
 	for _, m := range maybe {
 		hops := m.Hops()
@@ -66,6 +67,9 @@ func Hold(t plan.Table, rules plan.Rules, wants []plan.Want, held []state.Drift)
 // Held returns those of the drifted prefixes that are not, by now, as they are wanted: what another hand put there may be what Pointsman
 // would.
 func Held(found []state.Drift, wants []plan.Want) []state.Drift {
+	if len(found) == 0 {
+		return nil
+	}
 	want := map[netip.Prefix]string{}
 	for _, w := range wants {
 		want[w.Prefix] = w.NextHops.String()
