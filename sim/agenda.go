@@ -31,9 +31,12 @@ func (a *agenda) put(at time.Time, do func()) {
 	}
 }
 
+// due reports whether something is due at now or before.
+func (a *agenda) due(now time.Time) bool { return len(a.heap) > 0 && a.heap[0].at <= now.UnixNano() }
+
 // take returns the next entry that is due at now or before.
 func (a *agenda) take(now time.Time) (e entry, ok bool) {
-	if len(a.heap) == 0 || a.heap[0].at > now.UnixNano() {
+	if !a.due(now) {
 		return e, false
 	}
 	e = a.heap[0]

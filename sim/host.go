@@ -26,7 +26,8 @@ type call struct {
 	messages []*delivery   // whose locks it holds
 
 	on     *coroutine
-	goOn   func() // step
+	goOn   func() // step, by the agenda
+	alone  bool   // it was resumed by the agenda: when it gives the turn back nobody but the agenda goes on
 	handle func(context.Context) error
 
 	err     error
@@ -116,7 +117,7 @@ func (w *World) start(function string, id uint64, limit time.Duration, messages 
 		w: w, function: function, asker: asker{luck: w.luck, id: mix(hash(function), id)}, began: w.now, limit: limit, messages: messages,
 		on: w.functions.coroutine(), handle: handle, documents: map[string]*blob{},
 	}
-	c.on.call, c.goOn = c, c.step
+	c.on.call, c.goOn = c, func() { c.alone = true; c.step() }
 	for _, d := range messages {
 		d.holder = c
 	}
@@ -294,8 +295,11 @@ func (w *World) accidentFor(function, what, object string) (accident, bool) {
 	return accident{}, false
 }
 
-// pause gives the turn back.
+// pause gives the turn back, if there is anybody who could take it before the time is up.
 func (c *call) pause(d time.Duration) {
+	if c.alone && c.w.skip(d) {
+		return
+	}
 	c.on.yield(d)
 	if c.killed {
 		panic(died{})

@@ -326,6 +326,10 @@ func (a *agent) call(what string, do func() error, answer func(now time.Time, er
 		if f == unanswered {
 			err = errUnanswered
 		}
+		if w.skip(wait / 2) {
+			back(err)
+			return
+		}
 		w.after(wait/2, func() { back(err) })
 	})
 }

@@ -179,6 +179,7 @@ type World struct {
 	habits Habits
 	luck   *luck
 	now    time.Time
+	until  time.Time // up to when things happen
 	agenda agenda
 
 	events, wakes *queue
@@ -399,8 +400,21 @@ func (w *World) nva(name string) *nva {
 // after puts something on the agenda.
 func (w *World) after(d time.Duration, do func()) { w.agenda.put(w.now.Add(d), do) }
 
+// skip lets d pass at once, as one step, if nothing is due meanwhile.
+func (w *World) skip(d time.Duration) bool {
+	at := w.now.Add(d)
+	if w.violation != nil || at.After(w.until) || w.agenda.due(at) {
+		return false
+	}
+	w.now = at
+	w.steps++
+	w.counts.Steps++
+	return true
+}
+
 // runUntil lets everything happen that is due until t.
 func (w *World) runUntil(t time.Time) {
+	w.until = t
 	for w.violation == nil {
 		e, ok := w.agenda.take(t)
 		if !ok {
