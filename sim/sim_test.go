@@ -33,7 +33,7 @@ func number(t *testing.T, name string, otherwise uint64) uint64 {
 // first that breaks an invariant is not told.
 func TestHistories(t *testing.T) {
 	t.Parallel()
-	seeds := uint64(3000)
+	seeds := uint64(6000)
 	if raceEnabled || testing.Short() {
 		seeds = 300
 	}
