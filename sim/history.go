@@ -27,7 +27,6 @@ type history struct {
 	habits Habits
 	lasts  time.Duration // how long deeds are done; then the world comes to rest
 	swept  bool          // the timer fires in the midst of trouble
-	again  bool          // at the end all of it is delivered once more
 	deeds  []deed
 }
 
@@ -41,7 +40,7 @@ func newHistory(seed uint64) *history {
 		Snapshot: time.Minute, Faults: [...]int{0, 2, 5, 10, 20}[ask.pick(5)], FenceMoves: ask.pick(4) > 0, VisibleLate: ask.pick(2) == 0, Dedup: ask.pick(4) > 0,
 		MaxBytes: [...]int{0, 1250}[ask.pick(2)], Instances: 1 + ask.pick(2), Text: ask.pick(256) == 0,
 	}
-	h.swept, h.again = ask.pick(3) == 0, ask.pick(4) == 0
+	h.swept = ask.pick(3) == 0
 	deeds := 1
 	h.lasts = 10 * time.Second
 	if ask.pick(24) == 0 {
@@ -467,11 +466,7 @@ func (h *history) live(f *functions, out without, story *[]string) *World {
 		w.agenda.put(start().Add(h.lasts/2), w.sweepNow)
 	}
 	w.runUntil(start().Add(h.lasts))
-	stages := []func(){w.stabilize, w.checkRest, w.checkEconomy}
-	if h.again {
-		stages = append(stages, w.replay)
-	}
-	for _, stage := range append(stages, w.checkKept) {
+	for _, stage := range []func(){w.stabilize, w.checkRest, w.checkEconomy, w.replay, w.checkKept} {
 		if w.violation == nil {
 			stage()
 		}
@@ -584,7 +579,7 @@ func (w *World) replay() {
 		w.after(time.Duration(i%7)*time.Millisecond, twin.becomeReady)
 	}
 	w.sweepNow()
-	w.advance(20 * time.Second)
+	w.advance(10 * time.Second)
 	if w.violation == nil && w.counts.PUTs != puts {
 		w.violate("I5", "history was delivered again, nothing was new, and %d writes were sent", w.counts.PUTs-puts)
 	}
