@@ -43,7 +43,7 @@ func newHistory(seed uint64) *history {
 	h.swept = ask.pick(3) == 0
 	deeds := 1
 	h.lasts = 10 * time.Second
-	if ask.pick(24) == 0 {
+	if ask.pick(32) == 0 {
 		deeds, h.lasts = 5+ask.pick(12), time.Minute
 	}
 	for range deeds {
@@ -60,7 +60,10 @@ func someSetup(ask *asker) Setup {
 		WritePrice: [...]float64{0, 5}[ask.pick(2)], WriteCap: 5 * time.Second, Damping: ask.pick(2) == 0, Witness: ask.pick(2) == 0,
 	}
 	kind := ask.pick(10)
-	for i := range [...]int{2, 2, 2, 2, 2, 3, 3, 3, 2, 3}[kind] {
+	if kind == 9 && ask.pick(2) == 0 {
+		kind = 0
+	}
+	for i := range [...]int{2, 2, 2, 2, 2, 3, 2, 3, 2, 3}[kind] {
 		s.NVAs = append(s.NVAs, someNVA(i))
 	}
 	s.Tables = []TableSetup{{Name: "t1", Limit: [...]int{1000, 8}[ask.pick(4)/3]}}

@@ -178,11 +178,11 @@ func (w *World) settleHubs() {
 		w.advance(4 * time.Minute) // until it is asked again
 	}
 	quiet := 0
-	for range 40 {
+	for range 120 {
 		if w.violation != nil || quiet == 3 {
 			return
 		}
-		w.advance(15 * time.Second)
+		w.advance(5 * time.Second)
 		quiet++
 		for _, h := range w.hubs {
 			if doc := w.targetDocument(h.name); h.operation != nil || doc != nil && doc.RouteServer != nil && (doc.RouteServer.Operation != nil || !doc.RouteServer.LookAt.IsZero()) {
