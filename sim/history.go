@@ -30,8 +30,8 @@ type history struct {
 	deeds  []deed
 }
 
-// newHistory makes up a world and what will be done to it. Most histories are short, and one in eight is long, for what only shows when much has happened: of the ways that
-// were tried this finds the mutants of test/mutants with the least work.
+// newHistory makes up a world and what will be done to it. Most histories are of one deed, and one in 32 is long, for what only shows when much has happened: for the same work
+// longer ones find no more (docs/correctness.md), and see fewer worlds.
 func newHistory(seed uint64) *history {
 	ask := &asker{luck: &luck{seed: seed}, id: hash("history")}
 	h := &history{seed: seed}

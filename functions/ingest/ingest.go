@@ -216,7 +216,7 @@ func gather(items []Item) (groups []*group) {
 		g := byName[key]
 		if g == nil {
 			g = &about
-			g.items = make([]Item, 0, len(items)-n)
+			g.items = make([]Item, 0, min(len(items)-n, 8))
 			byName[key] = g
 			groups = append(groups, g)
 		}
