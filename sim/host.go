@@ -389,10 +389,11 @@ func (w *World) wake(ctx context.Context, f *reconcile.Reconcile, news wake.Wake
 
 // isAbout notes which target the call was woken for.
 func (c *call) isAbout(name string) {
-	c.table, c.file = c.w.table(name), targetFile(name)
 	c.w.checkRate(name)
-	if c.table == nil {
-		c.hub = c.w.hub(name)
+	if c.table = c.w.table(name); c.table != nil {
+		c.file = c.table.file
+	} else if c.hub = c.w.hub(name); c.hub != nil {
+		c.file = c.hub.file
 	}
 }
 

@@ -341,7 +341,7 @@ func (w *World) settleOrders() {
 		w.checkRest() // while it is paused it is shown what would be right
 	}
 	for _, t := range w.tables {
-		if w.targetSetup(t).Name != "" && w.spoken(targetFile(t.name)).paused() {
+		if w.targetSetup(t).Name != "" && w.spoken(t.file).paused() {
 			w.say(w.newOrder(order.Unpause, t.name))
 			w.advance(10 * time.Second)
 		}
