@@ -330,16 +330,16 @@ func (s *Store) SaveDriftCounts(ctx context.Context, doc *state.DriftCounts, eta
 }
 
 // shared is read for documents that are kept as they were decoded: they belong to all callers.
-func shared[D any](ctx context.Context, s *Store, docs *cache[D], name, what string, decode func([]byte) (D, error), fresh func() D) (doc D, etag string, err error) {
+func shared[D any](ctx context.Context, s *Store, docs *cache[D], name, what string, decode func([]byte) (D, error), fresh func() D) (D, string, error) {
 	return read(ctx, s, name, what, func(text []byte, etag string) (D, error) {
 		if known := docs.get(name); known.is(etag) {
 			return known.doc, nil
 		}
-		doc, failed := decode(text)
-		if failed == nil {
+		doc, err := decode(text)
+		if err == nil {
 			docs.keep(name, kept[D]{doc, etag, len(text)})
 		}
-		return doc, failed
+		return doc, err
 	}, fresh)
 }
 

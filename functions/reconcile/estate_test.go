@@ -257,8 +257,8 @@ func (e *estate) Send(_ context.Context, w wake.Wake, at time.Time) error {
 			time.Sleep(time.Until(at))
 			e.slots <- struct{}{}
 			defer func() { <-e.slots }()
-			if err := e.reconcile().Handle(context.Background(), invocation.Message{Body: m.Body, ID: m.ID, DeliveryCount: 1}); err != nil {
-				e.t.Errorf("%s: %v", m.ID, err)
+			if failed := e.reconcile().Handle(context.Background(), invocation.Message{Body: m.Body, ID: m.ID, DeliveryCount: 1}); failed != nil {
+				e.t.Errorf("%s: %v", m.ID, failed)
 			}
 		})
 	})

@@ -279,8 +279,8 @@ func (t *Target) Holds(run string) bool {
 // Note records a result and counts its outcome.
 func (t *Target) Note(r Result) {
 	counts := map[string]uint64{r.Outcome.String(): 1}
-	for outcome, n := range t.Counts {
-		counts[outcome] += n
+	for end, n := range t.Counts {
+		counts[end] += n
 	}
 	t.Counts, t.Result = counts, r
 	switch r.Outcome {
