@@ -67,8 +67,8 @@ type Codec[D any] struct {
 type Codecs struct {
 	NVA    Codec[*state.NVA]
 	Target Codec[*state.Target]
-	Line   func(any) ([]byte, error) // of a history
-	Domain func(file string, text []byte) (*config.Domain, located.Problems)
+	Line   func(any) ([]byte, error)                                         // of a history
+	Domain func(file string, text []byte) (*config.Domain, located.Problems) // as config.Parse
 }
 
 // JSON is how documents are stored.
