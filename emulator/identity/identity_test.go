@@ -4,9 +4,11 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -18,10 +20,14 @@ import (
 	"github.com/pointsman/pointsman/emulator/identity"
 )
 
-// resource returns a resource of the test's own: the credential's token cache is shared by the whole process.
+// ran keeps every run of every test, so that no two have one address.
+var ran sync.Map
+
+// resource returns a resource of the run's own: the credential's token cache is shared by the whole process.
 func resource(t *testing.T) string {
 	t.Helper()
-	return "https://" + t.Name() + ".azure.com"
+	ran.Store(t, nil)
+	return fmt.Sprintf("https://%s-%p.azure.com", t.Name(), t)
 }
 
 // scope is resource as a client names it.
