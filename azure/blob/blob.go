@@ -30,6 +30,7 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/blockblob"
 	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/container"
 
+	"github.com/pointsman/pointsman/azure/internal/ownbody"
 	"github.com/pointsman/pointsman/shared/fault"
 )
 
@@ -87,7 +88,7 @@ func newClient(cfg Config) (*container.Client, error) {
 			RetryDelay:    cmp.Or(cfg.RetryDelay, defaultRetryDelay),
 			MaxRetryDelay: maxRetryDelay,
 		},
-		PerRetryPolicies: []policy.Policy{countTries{}},
+		PerRetryPolicies: []policy.Policy{countTries{}, ownbody.Policy{}},
 	}}
 	if cfg.ConnectionString == "" {
 		client, err := container.NewClient(strings.TrimSuffix(cfg.ServiceURL, "/")+"/"+cfg.Container, cfg.Credential, options)

@@ -17,6 +17,7 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/messaging/eventgrid/azeventgrid"
 
 	"github.com/pointsman/pointsman/azure/internal/httperror"
+	"github.com/pointsman/pointsman/azure/internal/ownbody"
 	"github.com/pointsman/pointsman/shared/fault"
 	"github.com/pointsman/pointsman/shared/outcome"
 )
@@ -68,6 +69,8 @@ func New(cfg Config) (*Topic, error) {
 	options := &azeventgrid.ClientOptions{ClientOptions: azcore.ClientOptions{
 		Transport: cfg.Transport,
 		Retry:     policy.RetryOptions{MaxRetries: retries, RetryDelay: retryDelay, MaxRetryDelay: retryDelay},
+
+		PerRetryPolicies: []policy.Policy{ownbody.Policy{}},
 	}}
 	t := &Topic{cfg: cfg}
 	if cfg.Key != "" {
