@@ -23,5 +23,5 @@ func (Policy) Do(req *policy.Request) (*http.Response, error) {
 		}
 		raw.Body = io.NopCloser(bytes.NewReader(text))
 	}
-	return req.Next() //nolint:wrapcheck // the SDK's own chain
+	return req.Next() //nolint:wrapcheck // a policy hands the answer on as it is
 }
